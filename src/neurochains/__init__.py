@@ -15,9 +15,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neurochains.chains import Chain, extract, load_chain
+    from neurochains.chains import Chain, load_chain
     from neurochains.data import Task
     from neurochains.errors import NeuroChainsError
+    from neurochains.extraction import extract
     from neurochains.network import Network, load_model
     from neurochains.preprocess import Preprocess
 
@@ -40,7 +41,7 @@ _HOMES = {
     "NeuroChainsError": "neurochains.errors",
     "Preprocess": "neurochains.preprocess",
     "Task": "neurochains.data",
-    "extract": "neurochains.chains",
+    "extract": "neurochains.extraction",
     "load_chain": "neurochains.chains",
     "load_model": "neurochains.network",
 }

@@ -13,7 +13,7 @@ from neurochains.network.libraries import import_library, import_torchvision
 # A torchvision whose import dies as the CUDA build's does beside a CPU build of torch.
 HALF_INSTALLED = """
 import torch
-from torchvision import early
+import torchvision.early
 @torch.library.register_fake("torchvision::nms")
 def fake(dets, scores, iou_threshold):
     return dets
@@ -36,8 +36,11 @@ def test_missing_operators_of_torchvision_are_declared(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as error:
         run(broken, tmp_path)
     assert "operator torchvision::nms does not exist" in error.value.stderr
-    code = "from neurochains.network.libraries import import_torchvision as load; print(load().state, load() is load())"
-    assert run(code, tmp_path) == "whole True"
+    code = (
+        "from neurochains.network.libraries import import_torchvision as load\n"
+        "print(load().state, load().early.imports, load() is load())"
+    )
+    assert run(code, tmp_path) == "whole 1 True"
 
 
 def test_another_fault_in_torchvision_is_reported(tmp_path):

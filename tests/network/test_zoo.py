@@ -473,13 +473,14 @@ def test_a_file_that_does_not_build_a_model(own, factory, kind, message):
         ),
         ("x = 1\n1 / 0", "line 2, raised ZeroDivisionError"),
         ("def make(:", "line 1, raised SyntaxError"),
+        ("from torch import nn\nclass_names = 'cats'\nmake = nn.ReLU", r"class_names of .* must be a list of strings"),
+        ("from torch import nn\nclass_names = [1, 2]\nmake = nn.ReLU", r"class_names of .* must be a list of strings"),
     ],
 )
-def test_a_file_that_cannot_be_imported(tmp_path, source, message):
+def test_a_file_that_cannot_be_used(tmp_path, source, message):
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(ModelError, match=message):
         load_model(f"{tmp_path / 'own.py'}:make")
-    assert "_neurochains_own" not in sys.modules
 
 
 # --- info

@@ -121,6 +121,12 @@ def test_a_block_on_two_rows_has_two_brackets(make_residual, words) -> None:
     assert max(found.values()) == 2
 
 
+def test_labels_carry_the_dotted_name(make_plain, make_residual) -> None:
+    for view in (make_plain([2, 3]), make_residual(6, 2, set())):
+        text = svg(architecture_figure(view), name="a")
+        assert all(f'id="a-layer-{column.name}"' in text for column in view.columns)
+
+
 def test_the_same_view_gives_the_same_figure(make_residual) -> None:
     view = make_residual(8, 4, {2})
     assert svg(architecture_figure(view)) == svg(architecture_figure(view))
@@ -158,6 +164,15 @@ def test_strongest_edges(raw: list[tuple[int, int, int, float]], most: int) -> N
     if most >= 2 * len({(e.source_column, e.source) for e in edges} | {(e.target_column, e.target) for e in edges}):
         assert {(e.target_column, e.target) for e in chosen} == {(e.target_column, e.target) for e in edges}
         assert {(e.source_column, e.source) for e in chosen} == {(e.source_column, e.source) for e in edges}
+
+
+def test_weak_filters_keep_their_strongest_edge() -> None:
+    strong = [Edge(0, i, 1, 0, 1.0) for i in range(5)] + [Edge(1, 0, 2, i, 1.0) for i in range(5)]
+    weak = [Edge(0, 0, 1, 1, 0.01), Edge(1, 1, 2, 0, 0.02), Edge(0, 1, 1, 1, 0.005)]
+    kept = strongest_edges([*strong, *weak], 12)
+    assert weak[0] in kept
+    assert weak[1] in kept
+    assert weak[2] not in kept
 
 
 def test_edges_are_compared_within_their_target_layer() -> None:

@@ -38,6 +38,7 @@ def test_jpeg_is_close_and_smaller_for_photographs() -> None:
 def test_data_uris_hold_the_bytes(photo: bool, kind: str) -> None:
     head, _, body = data_uri(SMOOTH, photo=photo).partition(",")
     assert head == f"data:image/{kind};base64"
+    assert data_uri(SMOOTH) == data_uri(SMOOTH, photo=False)
     assert base64.b64decode(body) == (jpeg(SMOOTH) if photo else png(SMOOTH))
 
 

@@ -35,6 +35,12 @@ def test_colorize_runs_through_the_color_map() -> None:
     assert colorize(torch.tensor([[0.0, 1.0]]), cmap="gray", limits=(0, 2))[0, 1].tolist() == [128] * 3
 
 
+def test_the_default_colors_grow_lighter_evenly() -> None:
+    luminance = colorize(torch.arange(9.0)[None])[0].float() @ torch.tensor([0.2126, 0.7152, 0.0722])
+    assert (luminance.diff() > 5).all()
+    assert luminance[0] < 10
+
+
 def test_centered_colors_have_zero_in_the_middle() -> None:
     colors = colorize(torch.tensor([[-1.0, 0.0, 3.0]]), centered=True).float()
     blue, white, red = colors[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import colorsys
 import importlib
 import math
 
@@ -218,11 +219,17 @@ def test_lovi_heat_goes_from_blue_to_red() -> None:
     assert heat[0].max() == 0
 
 
+def test_lovi_heat_pales_where_the_layers_agree() -> None:
+    maps = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.5]]).view(1, 2, 1, 3)
+    heat = lovi_heat(maps)[0, 0]
+    assert heat[1].tolist() == [1.0, 1.0, 1.0]
+    hue, saturation, value = 240 * (1 - 0.75), 0.5 ** (1 / math.e), 0.75
+    torch.testing.assert_close(heat[2], torch.tensor(colorsys.hsv_to_rgb(hue / 360, saturation, value)))
+
+
 @given(st.integers(0, 10_000), st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
 def test_lovi_is_a_picture_and_agrees_with_the_standard_library(seed: int, layers: int) -> None:
-    import colorsys
-
     maps = torch.rand(1, layers, 2, 2, generator=torch.Generator().manual_seed(seed))
     picture = lovi(maps)
     assert picture.shape == (1, 2, 2, 3)

@@ -40,6 +40,14 @@ def test_grey_and_oblong_images_are_drawn(legible) -> None:
     legible(smoe_figure([grey], ["L0"]))
 
 
+def test_both_networks_are_drawn_to_one_scale() -> None:
+    maps = [0.5 * torch.rand(8, 8)]
+    same = SmoeRow("x", torch.full((3, 16, 16), 90, dtype=torch.uint8), maps, maps)
+    _, original, reduced = smoe_figure([same], ["L0"], combined=False).findobj(AxesImage)
+    assert np.array_equal(original.get_array(), reduced.get_array())
+    assert original.get_array().max() < 200  # half of the scale is not its brightest colour
+
+
 def test_agreement_is_the_correlation() -> None:
     a, b = torch.rand(6, 6), torch.rand(6, 6)
     expected = np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1]

@@ -42,6 +42,7 @@ def test_columns_are_checked(column: Column, message: str) -> None:
     ("edge", "message"),
     [
         (Edge(1, 5, 0, 0, 1.0), "from an earlier to a later of 3 columns, got 1 to 0"),
+        (Edge(1, 5, 1, 1, 1.0), "got 1 to 1"),
         (Edge(0, 0, 7, 0, 1.0), "got 0 to 7"),
         (Edge(0, 0, 1, 4, 1.0), "an edge joins kept filters, got 0 of column 0 to 4 of column 1"),
     ],

@@ -137,6 +137,20 @@ def test_dead_units_are_tried_again_and_the_others_are_not(filters: nn.Conv2d) -
     assert (found.images[1].int() - alone.images[0].int()).abs().max() <= 1
 
 
+def test_each_attempt_starts_elsewhere(filters: nn.Conv2d) -> None:
+    starts = []
+
+    def watch(images: Tensor) -> Tensor:
+        starts.append(images.detach().clone())
+        return 0 * filters(images)
+
+    visualise(watch, [0], SIZE, steps=1, attempts=3, **HALF)
+    first = starts[::3]
+    assert len(first) == 3
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[1], first[2])
+
+
 def test_units_that_stay_dead_are_reported(filters: nn.Conv2d) -> None:
     layer = Waking(filters, calls=1000)
     found = visualise(layer, [0], SIZE, steps=2, attempts=3, **HALF)
@@ -153,6 +167,11 @@ def test_model_and_random_state_stay_as_they_are() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_works_where_gradients_are_switched_off(filters: nn.Conv2d) -> None:
+    with torch.no_grad():
+        assert visualise(filters, [0], SIZE, steps=2, **HALF).gained.all()
 
 
 def test_the_start_has_natural_contrast_at_every_size() -> None:
@@ -174,12 +193,26 @@ def test_transforms_are_small_and_the_same_for_all() -> None:
     torch.testing.assert_close(_transform(constant, torch.Generator().manual_seed(0)), constant)
 
 
-def test_rotation_keeps_circles_round_in_oblong_pictures() -> None:
-    y, x = torch.meshgrid(torch.arange(40.0) - 19.5, torch.arange(90.0) - 44.5, indexing="ij")
-    disc = torch.sigmoid((12 - torch.hypot(x, y)) * 2)[None, None]
-    moved = _transform(disc, torch.Generator().manual_seed(5))[0, 0]
-    high, wide = (moved > 0.5).any(1).sum(), (moved > 0.5).any(0).sum()
-    assert abs(int(high) - int(wide)) <= 1
+def centre_of(blob: Tensor) -> np.ndarray:
+    y, x = torch.meshgrid(torch.arange(blob.shape[0]), torch.arange(blob.shape[1]), indexing="ij")
+    return np.array([float((blob * x).sum() / blob.sum()), float((blob * y).sum() / blob.sum())])
+
+
+def test_transforms_turn_and_scale_without_shear_in_oblong_pictures() -> None:
+    y, x = torch.meshgrid(torch.arange(60.0), torch.arange(140.0), indexing="ij")
+    places = ((70, 30), (100, 30), (70, 45))  # the middle, 30 to the right, 15 below
+    blobs = torch.stack([torch.exp(-((x - a) ** 2 + (y - b) ** 2) / 8) for a, b in places])[None]
+    angles, scales = [], []
+    for seed in range(25):
+        middle, right, below = (centre_of(blob) for blob in _transform(blobs, torch.Generator().manual_seed(seed))[0])
+        across, down = (right - middle) / 30, (below - middle) / 15
+        assert across @ down == pytest.approx(0, abs=0.01)
+        assert np.linalg.norm(across) == pytest.approx(np.linalg.norm(down), abs=0.01)
+        angles.append(math.degrees(math.atan2(across[1], across[0])))
+        scales.append(float(np.linalg.norm(across)))
+    assert 6 < max(np.abs(angles)) < 10.3
+    assert 0.895 < min(scales) < 0.95
+    assert 1.05 < max(scales) < 1.105
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="needs the shared photographs: ../shared/data/imagenet-700.zip")

@@ -21,12 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from neurochains.edit.rules import RULES, Builder
+from neurochains.edit.builder import Builder
+from neurochains.edit.joins import blend
+from neurochains.edit.rules import RULES
 from neurochains.edit.scores import shape_gate, shape_scores
+from neurochains.errors import LayerError, did_you_mean
 from neurochains.network.blocks import Block
-from neurochains.network.graph import node_shape, output_node
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
+from neurochains.network.nodes import output_node
 
 aten = torch.ops.aten
 
@@ -68,7 +71,7 @@ class CompactNetwork(nn.Module):
         """
         scores, gates = scores or {}, gates or {}
         shaped = [shape_scores(scores.get(layer.name), layer) for layer in self.layers]
-        blended = [shape_gate(gates.get(block.name), len(node_shape(block.exit))) for block in self.blocks]
+        blended = [shape_gate(gates.get(block.name), block) for block in self.blocks]
         return self.graph(self._network.check(images), *shaped, *blended)
 
 
@@ -85,96 +88,130 @@ class SubNetwork(nn.Module):
 
 
 def compact(
-    network: Network, keep: Mapping[str, Tensor], scores: Mapping[str, Tensor] | None = None, *, skipped: Sequence[str] = ()
+    network: Network,
+    keep: Mapping[str, Tensor],
+    scores: Mapping[str, Tensor] | None = None,
+    *,
+    skipped: Sequence[str] = (),
 ) -> SubNetwork:
     """Return a plain module that computes what the scored network computes, on the kept units only.
 
     Args:
-        keep: by layer name, the indices of the units to keep; layers not named keep all.
+        network: the traced model, which shares no memory with the result.
+        keep: by layer name, the indices of the units to keep, or a mask ``(units,)``; layers not named keep all.
         scores: by layer name, ``(units,)`` over the *full* width; layers not named count as 1.
         skipped: names of blocks to leave out.
+
+    Raises:
+        LayerError: a name means no layer or block, or a layer has no such unit.
     """
-    layers = [network.layer(name) for name in keep]
-    small = CompactNetwork(network, keep, layers=layers, skipped=skipped)
-    kept = {name: scores[name].detach().cpu()[small.kept[name]] for name in keep if scores and name in scores}
+    layers = {name: network.layer(name) for name in keep}
+    small = CompactNetwork(
+        network,
+        {layer.name: keep[name] for name, layer in layers.items()},
+        layers=tuple(layers.values()),
+        skipped=skipped,
+    )
+    full = {network.layer(name).name: values for name, values in (scores or {}).items()}
+    kept = {name: full[name].detach().cpu()[indices] for name, indices in small.kept.items() if name in full}
     return SubNetwork(small, kept).to(network.device)
 
 
 def _indices(keep: Tensor | None, layer: Layer) -> Tensor:
+    """Return the kept units in ascending order, each once."""
     if keep is None:
         return torch.arange(layer.units)
-    keep = keep.cpu()
-    return keep.nonzero().flatten() if keep.dtype == torch.bool else keep.long().sort().values
+    keep = torch.as_tensor(keep).cpu()
+    if keep.dtype == torch.bool and keep.shape != (layer.units,):
+        raise LayerError(f"A mask of {layer.name} has shape ({layer.units},); got {tuple(keep.shape)}.")
+    indices = keep.nonzero().flatten() if keep.dtype == torch.bool else keep.long().unique()
+    if len(indices) and not 0 <= int(indices[0]) <= int(indices[-1]) < layer.units:
+        raise LayerError(f"{layer.name} has units 0 to {layer.units - 1}; got {int(indices[0])} to {int(indices[-1])}.")
+    return indices
+
+
+def _blocks(network: Network, names: Sequence[str]) -> dict[fx.Node, Block]:
+    """Return the blocks of some names by the node whose value a skip replaces."""
+    known = {block.name: block for block in network.blocks}
+    for name in names:
+        if name not in known:
+            raise LayerError(f"No block is called {name!r}. {did_you_mean(name, known)}".rstrip())
+    return {known[name].exit: known[name] for name in names}
 
 
 class _Walk:
     """One pass over the original graph that writes the compact one."""
 
     def __init__(self, network: Network, small: CompactNetwork) -> None:
-        self.network = network
-        self.builder = Builder(network.module, {layer.producer: small.kept[layer.name] for layer in small.layers})
-        self.sites = {layer.site: layer for layer in small.layers}
-        self.kept = small.kept
-        self.layers = small.layers
-        self.gated = {block.exit: block for block in small.blocks}
-        self.skipped = {block.exit: block for block in network.blocks if block.name in small.skipped}
-        self.scores: dict[str, fx.Node] = {}
-        self.gates: dict[str, fx.Node] = {}
+        self._source = network.module
+        self._builder = Builder(network.module, {layer.producer: small.kept[layer.name] for layer in small.layers})
+        self._layers = {layer.site: layer for layer in small.layers}
+        self._kept = small.kept
+        self._gated = {block.exit: block for block in small.blocks}
+        self._skipped = _blocks(network, small.skipped)
+        self._scores: dict[str, fx.Node] = {}
+        self._gates: dict[str, fx.Node] = {}
 
     def module(self) -> fx.GraphModule:
-        for node in self.network.module.graph.nodes:
+        builder = self._builder
+        for node in self._source.graph.nodes:
             if node.op == "placeholder":
                 self._inputs(node)
             elif node.op == "call_function":
-                self.builder.flows[node] = self._edit(node, self._visit(node))
-        self.builder.graph.output(self.builder.full(output_node(self.network.module.graph)))
-        self.builder.graph.eliminate_dead_code()
-        return fx.GraphModule(self.builder.root, self.builder.graph)
+                builder.flows[node] = self._edited(node, self._written(node))
+        builder.graph.output(builder.value(output_node(self._source.graph)))
+        builder.graph.eliminate_dead_code()
+        return fx.GraphModule(builder.root, builder.graph)
 
     def _inputs(self, node: fx.Node) -> None:
-        self.builder.start(node)
-        self.scores = {layer.name: self.builder.graph.placeholder(f"score_{layer.index}") for layer in self.layers}
-        self.gates = {b.name: self.builder.graph.placeholder(f"gate_{i}") for i, b in enumerate(self.gated.values())}
+        graph = self._builder.graph
+        self._builder.start(node)
+        self._scores = {layer.name: graph.placeholder(f"score_{layer.index}") for layer in self._layers.values()}
+        self._gates = {b.name: graph.placeholder(f"gate_{i}") for i, b in enumerate(self._gated.values())}
 
-    def _visit(self, node: fx.Node) -> Any:
+    def _written(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
-        if not isinstance(value, (Tensor, list, tuple)):
-            return self.builder.symbolic(node)
-        return RULES.get(node.target, Builder.without_rule)(self.builder, node)
+        if isinstance(value, (Tensor, list, tuple)):
+            return RULES.get(node.target, Builder.without_rule)(self._builder, node)
+        return None if value is None else self._builder.size(value)
 
-    def _edit(self, node: fx.Node, flow: Any) -> Any:
+    def _edited(self, node: fx.Node, flow: Any) -> Any:
         """Apply what is asked for behind a node: a score, a gate, a skip."""
-        if node in self.sites:
-            layer = self.sites[node]
-            flow = self.builder.scale(flow, layer.axis, self.kept[layer.name], self.scores[layer.name])
-        if node in self.skipped:
-            return self.builder.flows[self.skipped[node].entry]
-        if node in self.gated:
-            block = self.gated[node]
-            return self.builder.blend(self.builder.flows[block.entry], flow, self.gates[block.name])
+        if node in self._layers:
+            layer = self._layers[node]
+            flow = self._builder.scale(flow, layer.axis, self._kept[layer.name], self._scores[layer.name])
+        if node in self._skipped:
+            return self._builder.flows[self._skipped[node].entry]
+        if node in self._gated:
+            block = self._gated[node]
+            return blend(self._builder, self._builder.flows[block.entry], flow, self._gates[block.name])
         return flow
 
 
 def _bake(small: CompactNetwork, scores: Mapping[str, Tensor]) -> fx.GraphModule:
     """Return the compact graph with its scores as constants; scores that are all 1 cost nothing."""
-    graph = fx.Graph()
-    root = nn.Module()
+    graph, root = fx.Graph(), nn.Module()
     for name, buffer in small.graph.named_buffers():
-        root.register_buffer(name, buffer)
-    nodes: dict[fx.Node, fx.Node] = {}
-    baked = {f"score_{layer.index}": (layer, scores.get(layer.name)) for layer in small.layers}
-    placeholders = {node for node in small.graph.graph.nodes if node.op == "placeholder" and node.name in baked}
+        root.register_buffer(name, buffer.clone())
+    layers = {f"score_{layer.index}": layer for layer in small.layers}
+    copies: dict[fx.Node, fx.Node | None] = {}
     for node in small.graph.graph.nodes:
-        if node in placeholders:
-            layer, values = baked[node.name]
-            if values is not None and not bool((values == 1).all()):
-                root.register_buffer(node.name, torch.as_tensor(shape_scores(values, layer)).clone())
-                nodes[node] = graph.get_attr(node.name)
-        elif node.target is aten.mul.Tensor and node.args[1] in placeholders - nodes.keys():
-            nodes[node] = nodes[node.args[0]]
+        if node.op == "placeholder" and node.name in layers:
+            copies[node] = _baked(graph, root, layers[node.name], scores)
+        elif node.target is aten.mul.Tensor and copies.get(node.args[1], node) is None:
+            copies[node] = copies[node.args[0]]
         else:
-            nodes[node] = graph.node_copy(node, lambda old: nodes[old])
-    graph.eliminate_dead_code()
+            copies[node] = graph.node_copy(node, copies.__getitem__)  # type: ignore[arg-type]
     module = fx.GraphModule(root, graph)
     module.delete_all_unused_submodules()
     return module
+
+
+def _baked(graph: fx.Graph, root: nn.Module, layer: Layer, scores: Mapping[str, Tensor]) -> fx.Node | None:
+    """Return a node that reads a layer's scores; None when they are all 1."""
+    values = scores.get(layer.name)
+    if values is None or bool((values == 1).all()):
+        return None
+    name = f"score_{layer.index}"
+    root.register_buffer(name, torch.as_tensor(shape_scores(values, layer)).clone())
+    return graph.get_attr(name)

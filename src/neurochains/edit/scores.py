@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from neurochains.errors import DataError
 from neurochains.network.blocks import Block
-from neurochains.network.graph import output_node
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
+from neurochains.network.nodes import batch_axis, output_node
 
 aten = torch.ops.aten
 
@@ -58,7 +59,7 @@ class ScoredNetwork(nn.Module):
         scores, gates = scores or {}, gates or {}
         images = self._network.check(images)
         shaped = [shape_scores(scores.get(layer.name), layer) for layer in self.layers]
-        blended = [shape_gate(gates.get(block.name), len(block.exit.meta["val"].shape)) for block in self.blocks]
+        blended = [shape_gate(gates.get(block.name), block) for block in self.blocks]
         logits, maps = self.graph(images, *shaped, *blended)
         return logits, {layer.name: value for layer, value in zip(self.taps, maps, strict=True)}
 
@@ -84,15 +85,33 @@ def shape_scores(scores: Tensor | None, layer: Layer) -> Tensor | float:
     """Return scores ``(units,)`` or ``(B, units)`` in the shape that multiplies the layer's map."""
     if scores is None:
         return 1.0
-    ones = len(layer.site.meta["val"].shape) - layer.axis - 1
-    leading = (len(scores),) if scores.ndim == 2 else (1,)
-    return scores.view(*leading, *(1,) * (layer.axis - 1), scores.shape[-1], *(1,) * ones)
+    value = layer.site.meta["val"]
+    shape = [1] * value.ndim
+    shape[layer.axis] = scores.shape[-1]
+    if scores.ndim == 2:
+        scores = _by_image(scores, value, shape)
+    return scores.view(shape)
 
 
-def shape_gate(gate: Tensor | None, dimensions: int) -> Tensor:
+def shape_gate(gate: Tensor | None, block: Block) -> Tensor:
     """Return a gate, a number or ``(B,)``, in the shape that multiplies a block's output."""
     gate = torch.ones(()) if gate is None else gate
-    return gate.view(-1, *(1,) * (dimensions - 1))
+    value = block.exit.meta["val"]
+    shape = [1] * value.ndim
+    return (_by_image(gate, value, shape) if gate.ndim else gate).view(shape)
+
+
+def _by_image(rows: Tensor, value: Tensor, shape: list[int]) -> Tensor:
+    """Return one row for each image as one for each place on the batch axis, whose size goes into `shape`.
+
+    Where an image was cut into windows, its row is repeated for each of them.
+    """
+    found = batch_axis(value)
+    if found is None:
+        raise DataError(f"This map {tuple(value.shape)} is the same for all images: it takes one score for each unit.")
+    axis, windows = found
+    shape[axis] = -1
+    return rows.repeat_interleave(windows, 0) if windows > 1 else rows
 
 
 def _scored_graph(

@@ -8,37 +8,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
 
-from neurochains.network.graph import node_shape, output_node, tensor_inputs
 from neurochains.network.layers import Layer
+from neurochains.network.nodes import node_shape, output_node, tensor_inputs
+from neurochains.network.operations import KEEPING, NORMALISING
 
 aten = torch.ops.aten
 
 __all__ = ["Block", "find_blocks"]
 
-_ENDINGS = frozenset(
-    {
-        aten.relu.default,
-        aten.hardtanh.default,
-        aten.gelu.default,
-        aten.silu.default,
-        aten.hardswish.default,
-        aten.elu.default,
-        aten.leaky_relu.default,
-        aten.mish.default,
-        aten.sigmoid.default,
-        aten.tanh.default,
-        aten.prelu.default,
-        aten.batch_norm.default,
-        aten.clone.default,
-    }
-)
+_ENDINGS = (KEEPING - NORMALISING) | {aten.batch_norm.default, aten.clone.default, aten.contiguous.default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +42,21 @@ def find_blocks(graph: fx.Graph, layers: Sequence[Layer]) -> tuple[Block, ...]:
     """Return the blocks in order of execution; blocks do not overlap."""
     spine = _spine(graph)
     order = {node: position for position, node in enumerate(graph.nodes)}
-    blocks = []
-    for entry, last in _stretches(spine, order, layers):
+    blocks: dict[str, Block] = {}
+    for entry, last in _stretches(spine, layers):
         inside = [layer for layer in layers if order[entry] < order[layer.producer] <= order[last]]
-        if node_shape(entry) == node_shape(last) and any(layer.role in ("filter", "hidden") for layer in inside):
-            blocks.append(_block(entry, last, inside))
-    return tuple(blocks)
+        if _is_skippable(entry, last, inside, layers):
+            block = _block(entry, last, inside)
+            name = block.name if block.name not in blocks else f"{block.name}@{order[last]}"
+            blocks[name] = replace(block, name=name)
+    return tuple(blocks.values())
+
+
+def _is_skippable(entry: fx.Node, last: fx.Node, inside: Sequence[Layer], layers: Sequence[Layer]) -> bool:
+    """Return whether a stretch can be left out; classifier layers behind filters are none."""
+    if node_shape(entry) != node_shape(last) or not any(layer.role in ("filter", "hidden") for layer in inside):
+        return False
+    return len(node_shape(entry)) > 2 or not any(layer.role == "filter" for layer in layers)
 
 
 def _block(entry: fx.Node, last: fx.Node, inside: Sequence[Layer]) -> Block:
@@ -103,13 +98,11 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     return seen
 
 
-def _stretches(
-    spine: Sequence[fx.Node], order: dict[fx.Node, int], layers: Sequence[Layer]
-) -> list[tuple[fx.Node, fx.Node]]:
+def _stretches(spine: Sequence[fx.Node], layers: Sequence[Layer]) -> list[tuple[fx.Node, fx.Node]]:
     """Return (entry, last) pairs: one layer or one branching region each, with the activations that end it."""
     producers = {layer.producer for layer in layers}
     pairs: list[tuple[fx.Node, fx.Node]] = []
-    for before, node in zip(spine, spine[1:], strict=False):
+    for before, node in itertools.pairwise(spine):
         core = node in producers or before not in tensor_inputs(node) or len(tensor_inputs(node)) > 1
         if core:
             pairs.append((before, node))

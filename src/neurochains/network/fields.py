@@ -3,12 +3,14 @@
 Along each axis, output row ``r`` sees the input rows ``[r * jump + low, r * jump + high]``. A convolution or pooling
 with kernel ``k``, stride ``s``, padding ``p`` and dilation ``d`` maps ``(jump, low, high)`` to
 ``(jump * s, low - p * jump, high + (d * (k - 1) - p) * jump)``; where branches meet, the union is taken; an operation
-that mixes positions (global pooling, attention, flatten into a linear layer) sees everything.
+that mixes positions (global pooling, attention, flatten into a linear layer) sees everything. What only rescales a map
+(squeeze-and-excitation, the statistics of a normalisation) does not count.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +18,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from neurochains.network.graph import node_shape, tensor_inputs
-from neurochains.network.layers import CONVOLUTIONS
-from neurochains.network.provenance import KEEPING
+from neurochains.network.nodes import argument, as_list, node_shape, shape_at, tensor_inputs
+from neurochains.network.operations import BINARY, CONVOLUTIONS, KEEPING, PADDING
 
 aten = torch.ops.aten
 
@@ -33,7 +34,7 @@ class Reach:
     low: float = 0.0
     high: float = 0.0
 
-    def window(self, kernel: int, stride: int, padding: int, dilation: int) -> Reach:
+    def through(self, kernel: int, stride: int, padding: int, dilation: int) -> Reach:
         span = dilation * (kernel - 1)
         low, high = self.low - padding * self.jump, self.high + (span - padding) * self.jump
         return Reach(self.jump * stride, low, high)
@@ -68,10 +69,10 @@ class ReceptiveField:
 def receptive_fields(graph: fx.Graph) -> dict[fx.Node, ReceptiveField]:
     """Return the receptive field of every tensor that has rows and columns."""
     reaches: dict[fx.Node, Pair] = {}
-    image = (1, 1)
+    image: tuple[int, int] = (1, 1)
     for node in graph.nodes:
         if node.op == "placeholder" and len(node_shape(node)) == 4:
-            image = node_shape(node)[2:]
+            image = node_shape(node)[2], node_shape(node)[3]
             reaches[node] = (Reach(), Reach())
         elif node.op == "call_function" and tensor_inputs(node):
             reaches[node] = _reach(node, [reaches.get(arg, (EVERYTHING, EVERYTHING)) for arg in tensor_inputs(node)])
@@ -86,95 +87,88 @@ def _clip(reach: Reach, position: int, side: int) -> tuple[int, int]:
     return start, max(min(math.ceil(last) + 1, side), start + 1)
 
 
-def _reach(node: fx.Node, inputs: Sequence[Pair]) -> Pair:
-    shape, source = node_shape(node), node_shape(tensor_inputs(node)[0])
-    if node.target in CONVOLUTIONS:
-        return _convolved(node, inputs[0])
-    if node.target in _WINDOWS:
-        return _pooled(node, inputs[0])
-    if node.target in (aten.pad.default, aten.constant_pad_nd.default):
-        return _padded(node, inputs[0])
-    if node.target is aten.slice.Tensor and len(shape) == 4:
-        return _sliced(node, inputs[0])
-    if node.target in _KEEP_PLACES or (node.target in KEEPING and len(shape) == 4):
-        return _united(inputs) if _maps(shape) and len(shape) == len(source) else (EVERYTHING, EVERYTHING)
-    return EVERYTHING, EVERYTHING
-
-
+_ANYWHERE: Pair = (EVERYTHING, EVERYTHING)
 _WINDOWS = frozenset({aten.max_pool2d.default, aten.avg_pool2d.default, aten.max_pool2d_with_indices.default})
-_KEEP_PLACES = frozenset(
+_ENLARGING = frozenset(
     {
-        aten.add.Tensor,
-        aten.sub.Tensor,
-        aten.mul.Tensor,
-        aten.div.Tensor,
-        aten.maximum.default,
-        aten.cat.default,
-        aten.permute.default,
-        aten.linear.default,
-        aten.clone.default,
+        aten.upsample_nearest2d.vec,
+        aten.upsample_nearest2d.default,
+        aten.upsample_bilinear2d.vec,
+        aten.upsample_bilinear2d.default,
     }
 )
+_SCALING = frozenset({aten.mul.Tensor, aten.div.Tensor})
+_JOINING = (BINARY - _SCALING) | {aten.cat.default}
+_STAYING = KEEPING | {aten.clone.default, aten.contiguous.default, aten.linear.default, operator.getitem}
+_TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-def _maps(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4
+def _reach(node: fx.Node, inputs: Sequence[Pair]) -> Pair:
+    if len(_sizes(node)) != 4 or len(_sizes(tensor_inputs(node)[0])) != 4:
+        return _ANYWHERE
+    for operations, rule in _RULES:
+        if node.target in operations:
+            return rule(node, inputs[0])
+    if node.target in _JOINING:
+        return _united(inputs)
+    if node.target in _SCALING:
+        return _united([pair for pair in inputs if pair != _ANYWHERE])
+    return inputs[0] if node.target in _STAYING else _ANYWHERE
+
+
+def _sizes(node: fx.Node) -> tuple[int, ...]:
+    """Return a tensor's shape, the first one's of a list."""
+    value = node.meta["val"]
+    return shape_at(value[0] if isinstance(value, (tuple, list)) else value)
 
 
 def _united(pairs: Sequence[Pair]) -> Pair:
+    if not pairs:
+        return _ANYWHERE
     rows, columns = zip(*pairs, strict=True)
     return _union(rows), _union(columns)
 
 
 def _union(reaches: Sequence[Reach]) -> Reach:
-    known = [reach for reach in reaches if not math.isinf(reach.high)]
-    if len(known) < len(reaches):  # a modulation sees everything but moves nothing: the map's own field counts
-        return known[0] if len(known) == 1 else EVERYTHING
-    if len({reach.jump for reach in known}) > 1:
+    if len({reach.jump for reach in reaches}) > 1:
         return EVERYTHING
-    return Reach(known[0].jump, min(reach.low for reach in known), max(reach.high for reach in known))
+    return Reach(reaches[0].jump, min(reach.low for reach in reaches), max(reach.high for reach in reaches))
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    values = [value] if isinstance(value, int) else list(value)
+def _both(value: Any) -> tuple[int, int]:
+    values = as_list(value)
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _argument(node: fx.Node, position: int, default: Any) -> Any:
-    value = node.args[position] if len(node.args) > position else default
-    return default if value == [] else value
-
-
 def _convolved(node: fx.Node, pair: Pair) -> Pair:
-    if len(node_shape(node)) != 4:
-        return EVERYTHING, EVERYTHING
     weight = node.args[1]
     assert isinstance(weight, fx.Node)
     kernel = tuple(weight.meta["val"].shape[2:])
-    stride, dilation = _pair(_argument(node, 3, 1)), _pair(_argument(node, 5, 1))
-    padding = _argument(node, 4, 0)
+    stride, dilation = _both(argument(node, 3, 1)), _both(argument(node, 5, 1))
+    padding = argument(node, 4, 0)
     if isinstance(padding, str):
         padding = [d * (k - 1) // 2 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-    return _window(pair, kernel, stride, _pair(padding), dilation)
+    return _window(pair, (kernel, stride, _both(padding), dilation))
 
 
 def _pooled(node: fx.Node, pair: Pair) -> Pair:
-    kernel = _pair(node.args[1])
-    stride, padding = _pair(_argument(node, 2, kernel)), _pair(_argument(node, 3, 0))
-    dilation = (1, 1) if node.target is aten.avg_pool2d.default else _pair(_argument(node, 4, 1))
-    return _window(pair, kernel, stride, padding, dilation)
+    kernel = _both(node.args[1])
+    stride, padding = _both(argument(node, 2) or kernel), _both(argument(node, 3, 0))
+    dilation = (1, 1) if node.target is aten.avg_pool2d.default else _both(argument(node, 4, 1))
+    return _window(pair, (kernel, stride, padding, dilation))
 
 
-def _window(pair: Pair, kernel, stride, padding, dilation) -> Pair:
-    rows = pair[0].window(kernel[0], stride[0], padding[0], dilation[0])
-    columns = pair[1].window(kernel[1], stride[1], padding[1], dilation[1])
+def _window(pair: Pair, options: tuple[Sequence[int], ...]) -> Pair:
+    """Slide a window over both axes; ``options`` are kernel, stride, padding and dilation, for rows and columns."""
+    rows, columns = (reach.through(*(option[axis] for option in options)) for axis, reach in enumerate(pair))
     return rows, columns
 
 
 def _padded(node: fx.Node, pair: Pair) -> Pair:
-    pads = list(node.args[1])  # type: ignore[arg-type]
-    left, top = (pads[0] if pads else 0), (pads[2] if len(pads) > 2 else 0)
-    return _shift(pair[0], -top), _shift(pair[1], -left)
+    if argument(node, 2) == "circular":
+        return _ANYWHERE
+    pads = [*as_list(node.args[1]), 0, 0, 0, 0]
+    return _shift(pair[0], -pads[2]), _shift(pair[1], -pads[0])
 
 
 def _shift(reach: Reach, by: float) -> Reach:
@@ -182,9 +176,35 @@ def _shift(reach: Reach, by: float) -> Reach:
 
 
 def _sliced(node: fx.Node, pair: Pair) -> Pair:
-    axis, start, step = _argument(node, 1, 0), _argument(node, 2, 0) or 0, _argument(node, 4, 1)
-    if axis not in (2, 3) or not isinstance(start, int) or start < 0:
+    axis, start, step = argument(node, 1, 0) % 4, argument(node, 2, 0) or 0, argument(node, 4, 1)
+    source = node_shape(tensor_inputs(node)[0])
+    if axis < 2:
         return pair
-    moved = _shift(pair[axis - 2], start)
+    moved = _shift(pair[axis - 2], start + source[axis] if start < 0 else start)
     moved = Reach(moved.jump * step, moved.low, moved.high)
     return (moved, pair[1]) if axis == 2 else (pair[0], moved)
+
+
+def _permuted(node: fx.Node, pair: Pair) -> Pair:
+    order = [axis % 4 for axis in as_list(node.args[1])]
+    return pair if order in (_TO_LAST, _TO_FIRST) else _ANYWHERE
+
+
+def _enlarged(node: fx.Node, pair: Pair) -> Pair:
+    """Row ``r`` of a map enlarged ``s`` times reads row ``r / s``; interpolation reads its neighbours as well."""
+    source, result = node_shape(tensor_inputs(node)[0])[2:], node_shape(node)[2:]
+    rows, columns = (
+        Reach(reach.jump * old / new, reach.low - reach.jump, reach.high + reach.jump)
+        for reach, old, new in zip(pair, source, result, strict=True)
+    )
+    return rows, columns
+
+
+_RULES = (
+    (CONVOLUTIONS, _convolved),
+    (_WINDOWS, _pooled),
+    (_ENLARGING, _enlarged),
+    (PADDING, _padded),
+    (frozenset({aten.slice.Tensor}), _sliced),
+    (frozenset({aten.permute.default}), _permuted),
+)

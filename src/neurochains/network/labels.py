@@ -59,7 +59,9 @@ def find_filter(layers: Mapping[str, Layer], text: str) -> Filter:
     layer = find_layer(layers, match["layer"])
     index = int(match["bracket"] or match["underscore"])
     if index >= layer.units:
-        raise LayerError(f"{layer.name} ({layer.label}) has {layer.units} filters, 0 to {layer.units - 1}; got {index}.")
+        raise LayerError(
+            f"{layer.name} ({layer.label}) has {layer.units} filters, 0 to {layer.units - 1}; got {index}."
+        )
     return Filter(layer.name, index)
 
 

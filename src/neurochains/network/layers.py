@@ -14,25 +14,28 @@ from typing import Literal
 import torch
 from torch import Tensor, fx
 
-from neurochains.network.graph import (
+from neurochains.network.nodes import (
+    argument,
+    as_list,
+    before_expansion,
     constant_name,
     is_constant,
+    is_learnt,
     module_path,
     node_shape,
     output_node,
     tensor_inputs,
 )
+from neurochains.network.operations import AFFINE, CONVOLUTIONS
 
 aten = torch.ops.aten
 
-__all__ = ["Filter", "Kind", "Layer", "Role", "channel_axis", "find_layers"]
+__all__ = ["Filter", "Kind", "Layer", "Role", "find_layers"]
 
 Kind = Literal["conv", "depthwise", "linear"]
 Role = Literal["filter", "hidden", "head", "modulation"]
 
-CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default})
-PRODUCERS = CONVOLUTIONS | {aten.linear.default}
-_AFFINE = frozenset({aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor})
+_PRODUCERS = CONVOLUTIONS | {aten.linear.default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,10 @@ class Layer:
     `role` is ``"filter"`` for convolutions and other layers that act on maps, ``"hidden"`` for the other linear
     layers, ``"head"`` for what makes the outputs, ``"modulation"`` for layers that only rescale channels
     (squeeze-and-excitation).
+
+    `map_size` is None for layers without rows and columns. `call` counts the calls of a reused module, `index` the
+    layers in order of execution. `kernel` and `stride` are empty for linear layers. `weight` names the buffer of the
+    traced module that holds ``(units, inputs per group, *kernel)``.
     """
 
     name: str
@@ -60,6 +67,7 @@ class Layer:
     kind: Kind
     role: Role
     units: int
+    inputs: int
     map_size: tuple[int, int] | None
     call: int
     index: int
@@ -72,26 +80,14 @@ class Layer:
 
     @property
     def axis(self) -> int:
-        """The axis of the units in the output of `site`."""
-        return channel_axis(self)
-
-    @property
-    def inputs(self) -> int:
-        """The number of input channels, over all groups."""
-        source = self.producer.args[0]
-        assert isinstance(source, fx.Node)
-        return node_shape(source)[-1 if self.kind == "linear" else 1]
-
-
-def channel_axis(layer: Layer) -> int:
-    """Return the axis of a layer's units: 1 for convolutions, the last for linear layers."""
-    return len(node_shape(layer.producer)) - 1 if layer.kind == "linear" else 1
+        """The axis of the units in the outputs of `producer` and `site`."""
+        return _unit_axis(self.producer)
 
 
 def find_layers(module: fx.GraphModule) -> tuple[Layer, ...]:
     """Return the layers in order of execution, labelled ``L<n>``; paper labels are given elsewhere."""
     graph = module.graph
-    producers = [node for node in graph.nodes if node.target in PRODUCERS and _has_plain_weight(node)]
+    producers = [node for node in graph.nodes if node.target in _PRODUCERS and _has_own_weight(module, node)]
     modulators = _modulators(graph)
     heads = _heads(graph, set(producers))
     calls: Counter[str] = Counter()
@@ -104,37 +100,49 @@ def find_layers(module: fx.GraphModule) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _has_plain_weight(node: fx.Node) -> bool:
-    return isinstance(node.args[1], fx.Node) and node.args[1].op == "get_attr"
+def _has_own_weight(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether a weight is a constant, and no fixed filter that is the same for every channel (blurring)."""
+    weight_node = node.args[1]
+    if not isinstance(weight_node, fx.Node) or weight_node.op != "get_attr":
+        return False
+    weight: Tensor = getattr(module, str(weight_node.target))
+    fixed = not is_learnt(weight_node) and argument(node, 6, 1) == len(weight) > 1 if weight.ndim > 2 else False
+    return not (fixed and bool((weight == weight[:1]).all()))
+
+
+def _unit_axis(producer: fx.Node) -> int:
+    return len(node_shape(producer)) - 1 if producer.target is aten.linear.default else 1
 
 
 def _layer(module: fx.GraphModule, node: fx.Node, name: str, call: int, role: Role, index: int) -> Layer:
-    weight_node = node.args[1]
+    weight_node, source = node.args[1], node.args[0]
     assert isinstance(weight_node, fx.Node)
+    assert isinstance(source, fx.Node)
     weight: Tensor = getattr(module, str(weight_node.target))
-    shape = node_shape(node)
-    groups = _argument(node, 6, 1) if node.target in CONVOLUTIONS else 1
+    convolves = node.target in CONVOLUTIONS
+    groups = argument(node, 6, 1) if convolves else 1
     return Layer(
         name=f"{name}@{call}" if call else name,
         label=f"L{index}",
         kind=_kind(node, weight, groups),
         role=role,
         units=len(weight),
-        map_size=_map_size(node, shape),
+        inputs=node_shape(source)[_unit_axis(node)],
+        map_size=_map_size(node),
         call=call,
         index=index,
         weight=str(weight_node.target),
         kernel=tuple(weight.shape[2:]),
-        stride=tuple(_argument(node, 3, (1, 1))) if node.target in CONVOLUTIONS else (),
+        stride=_stride(node, weight.ndim - 2) if convolves else (),
         groups=groups,
         producer=node,
         site=_site(node),
     )
 
 
-def _argument(node: fx.Node, position: int, default):
-    """Return one positional argument of a convolution; exported graphs leave defaults out."""
-    return node.args[position] if len(node.args) > position else default
+def _stride(node: fx.Node, dimensions: int) -> tuple[int, ...]:
+    stride = as_list(argument(node, 3, 1))
+    return tuple(stride) if len(stride) == dimensions else tuple(stride) * dimensions
 
 
 def _kind(node: fx.Node, weight: Tensor, groups: int) -> Kind:
@@ -144,7 +152,8 @@ def _kind(node: fx.Node, weight: Tensor, groups: int) -> Kind:
     return "depthwise" if depthwise else "conv"
 
 
-def _map_size(node: fx.Node, shape: tuple[int, ...]) -> tuple[int, int] | None:
+def _map_size(node: fx.Node) -> tuple[int, int] | None:
+    shape = node_shape(node)
     if len(shape) != 4:
         return None
     return (shape[1], shape[2]) if node.target is aten.linear.default else (shape[2], shape[3])
@@ -170,22 +179,28 @@ def _role(node: fx.Node, head: bool, modulator: bool) -> Role:
 
 def _site(producer: fx.Node) -> fx.Node:
     """Return the last of the per-channel scales and shifts that follow a producer one by one."""
-    node = producer
+    axis, node = _unit_axis(producer), producer
     while len(node.users) == 1:
         (user,) = node.users
-        if not _is_channel_affine(user, node):
+        if not _is_channel_affine(user, node, axis):
             break
         node = user
     return node
 
 
-def _is_channel_affine(user: fx.Node, node: fx.Node) -> bool:
+def _is_channel_affine(user: fx.Node, node: fx.Node, axis: int) -> bool:
     if user.target is aten.batch_norm.default:
-        return user.args[0] is node and all(is_constant(arg) for arg in user.args[1:])
-    if user.target not in _AFFINE or node_shape(user) != node_shape(node) or user.args[0] is not node:
+        return axis == 1 and user.args[0] is node and all(is_constant(arg) for arg in user.args[1:])
+    if user.target not in AFFINE or node_shape(user) != node_shape(node) or user.args[0] is not node:
         return False
     other = user.args[1]
-    return isinstance(other, fx.Node) and other.op == "get_attr" and max(node_shape(other), default=1) > 1
+    return isinstance(other, fx.Node) and other.op == "get_attr" and _is_per_channel(other, node_shape(node), axis)
+
+
+def _is_per_channel(parameter: fx.Node, shape: tuple[int, ...], axis: int) -> bool:
+    wanted = tuple(size if place == axis else 1 for place, size in enumerate(shape))
+    own = node_shape(parameter)
+    return (1,) * (len(shape) - len(own)) + own == wanted
 
 
 def _modulators(graph: fx.Graph) -> set[fx.Node]:
@@ -193,7 +208,7 @@ def _modulators(graph: fx.Graph) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if node.target is aten.mul.Tensor and len(tensor_inputs(node)) == 2:
-            left, right = tensor_inputs(node)
+            left, right = map(before_expansion, tensor_inputs(node))
             for factor, other in ((left, right), (right, left)):
                 if _is_flat(factor) and not _is_flat(other):
                     found |= set(_back_to_maps(factor))
@@ -218,9 +233,12 @@ def _back_to_maps(factor: fx.Node) -> Iterator[fx.Node]:
 
 
 def _heads(graph: fx.Graph, producers: set[fx.Node]) -> set[fx.Node]:
-    """Return the producers from which the output is reached without passing another producer."""
+    """Return the producers from which the output is reached without passing another producer.
+
+    Several count only when each is a linear layer on features without positions (the two heads of a distilled
+    transformer); convolutions that a residual stream adds up to the output are filters.
+    """
     result = output_node(graph)
-    outputs = node_shape(result)[-1:]
     queue, seen, heads = [result], set(), set()
     while queue:
         node = queue.pop()
@@ -231,9 +249,6 @@ def _heads(graph: fx.Graph, producers: set[fx.Node]) -> set[fx.Node]:
             heads.add(node)
         else:
             queue.extend(node.all_input_nodes)
-    return {node for node in heads if _width(node) == outputs} if len(heads) == 1 else set()
-
-
-def _width(node: fx.Node) -> tuple[int, ...]:
-    shape = node_shape(node)
-    return shape[-1:] if node.target is aten.linear.default else shape[1:2]
+    several = len(heads) > 1 and any(node.target in CONVOLUTIONS or len(node_shape(node)) > 2 for node in heads)
+    outputs = node_shape(result)[-1]
+    return {node for node in heads if not several and node_shape(node)[_unit_axis(node)] == outputs}

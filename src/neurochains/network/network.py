@@ -13,10 +13,12 @@ from torch import Tensor, fx, nn
 
 from neurochains.errors import DataError, LayerError
 from neurochains.network.blocks import Block, find_blocks
+from neurochains.network.costs import Costs, measure_costs
 from neurochains.network.fields import ReceptiveField, receptive_fields
-from neurochains.network.graph import export_graph, node_shape, output_node
+from neurochains.network.graph import export_graph
 from neurochains.network.labels import find_filter, find_layer, label_layers
 from neurochains.network.layers import Filter, Layer, find_layers
+from neurochains.network.nodes import node_shape, output_node
 from neurochains.network.outputs import LogitsOnly
 from neurochains.network.provenance import Provenance, trace_provenance
 from neurochains.network.zoo import ModelInfo, model_info, prepare
@@ -69,10 +71,12 @@ class Network:
             device: where the network shall run; by default where the model is. A move copies the model first.
 
         Raises:
+            DataError: the example is no batch of images.
             ModelError: training mode, a quantised module, or an output without logits.
             WeightsError: weights that are not finite.
             TraceError: torch.export cannot follow the model; names the line.
         """
+        _check_example(example)
         inner = prepare(model)
         home = _device_of(inner)
         if device is not None and torch.device(device) != home:
@@ -96,9 +100,18 @@ class Network:
         return images.to(self.device)
 
     @cached_property
+    def _input(self) -> fx.Node:
+        return next(node for node in self.module.graph.nodes if node.op == "placeholder")
+
+    @cached_property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, ``(C, H, W)``."""
-        return node_shape(next(node for node in self.module.graph.nodes if node.op == "placeholder"))[1:]
+        return node_shape(self._input)[1:]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the input's numbers."""
+        return self._input.meta["val"].dtype
 
     @cached_property
     def outputs(self) -> int:
@@ -167,6 +180,10 @@ class Network:
         """Return the receptive field of a layer's map; `ReceptiveField.box` gives the pixels of one position."""
         return self._fields[self.layer(layer).site]
 
+    def costs(self) -> Costs:
+        """Return the multiply-accumulates of one image and the learnt parameters."""
+        return measure_costs(self.module, torch.zeros(1, *self.input_shape, dtype=self.dtype, device=self.device))
+
     def _filters(self, units: frozenset[int]) -> tuple[Filter, ...]:
         starts = self._unit_starts
         found = []
@@ -188,6 +205,12 @@ def weight_digest(model: nn.Module) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _check_example(example: Tensor) -> None:
+    if not isinstance(example, Tensor) or example.ndim < 2 or not len(example):
+        came = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise DataError(f"An example is a batch of images (B, C, H, W), B at least 1; got {came}.")
 
 
 def _device_of(module: nn.Module) -> torch.device:

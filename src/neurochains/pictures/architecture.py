@@ -2,6 +2,7 @@
 
 A filter is a cell coloured by its score, with its index where there is room. A kernel is a line, as wide as its
 contribution. Layers continue on the next row where the page ends. See `layout` for where things go.
+In SVG the label of a layer carries its dotted name as id, "layer-features.0".
 """
 
 from __future__ import annotations
@@ -173,11 +174,12 @@ def _draw_label(axes: Axes, view: ArchitectureView, slot: Slot, row: Row, uprigh
         axes.text(slot.x, base - 3, text, size=SMALL, color=QUIET, rotation=90, ha="center", va="bottom")
         return
     column = view.columns[slot.first]
+    name = f"layer-{column.name}"
     if upright:
-        axes.text(slot.x, base - 9, column.label, size=SMALL, color=INK, ha="center", va="baseline")
+        axes.text(slot.x, base - 9, column.label, size=SMALL, color=INK, ha="center", va="baseline", gid=name)
         axes.text(slot.x, base, _count(column), size=SMALL, color=QUIET, ha="center", va="baseline")
         return
-    axes.text(slot.x, base, column.label, size=SMALL, color=INK, rotation=90, ha="right", va="bottom")
+    axes.text(slot.x, base, column.label, size=SMALL, color=INK, rotation=90, ha="right", va="bottom", gid=name)
     axes.text(slot.x + 1.5, base, _count(column), size=SMALL, color=QUIET, rotation=90, ha="left", va="bottom")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from neurochains.errors import DataError
 from neurochains.pictures.figures import (
@@ -77,9 +77,7 @@ def _draw_points(axes: Axes, measure: Measure) -> None:
     scale = 100.0 if measure.percent else 1.0
     values = [value * scale for value in measure.values.values()]
     if measure.log:
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.set_xlim(*_log_limits(values))
+        _log_axis(axes, values)
     else:
         finite = [value for value in values if math.isfinite(value)]
         low, high = min([0.0, *finite]), max([0.0, *finite])
@@ -125,10 +123,8 @@ def per_image_figure(
     made = _titled(HEAD + step * len(names) + FOOT + 2, title, width)
     left = 20 + max(min(text_width(name, BODY), 150.0) for name in names)
     axes = _panel(made, left, HEAD - 12, width * 72 - left - 70, step * len(names), grid="x")
-    axes.set_xscale("log")
-    axes.minorticks_off()
     everything = [value for column in values.values() for value in column] + ([] if budget is None else [budget])
-    axes.set_xlim(*_log_limits(everything))
+    _log_axis(axes, everything)
     for line, column in enumerate(values.values()):
         _draw_dots(axes, line, np.maximum(np.asarray(column, dtype=float), FLOOR))
     _note(axes, "median", (1, 1), (8, 4), data=(False, False), size=SMALL, color=QUIET)
@@ -282,6 +278,15 @@ def _panel(made: Figure, left: float, top: float, width: float, height: float, *
     axes = made.add_axes((left / across, 1 - (top + height) / down, max(width, 20) / across, height / down))
     axes.minorticks_off()
     return calm(axes, grid=grid)
+
+
+def _log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic around the values, with plain numbers at its ticks."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xlim(*_log_limits(values))
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_formatter(lambda value, _: _number(value))
 
 
 def _log_limits(values: Sequence[float]) -> tuple[float, float]:

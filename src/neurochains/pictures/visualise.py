@@ -103,7 +103,7 @@ def visualise(
     """Return the pictures that the units of one layer answer to most (or least).
 
     All units climb at once, from the same start and through the same transforms, so a unit's picture does not depend
-    on which others are asked for. The same seed gives the same pictures.
+    on which others are asked for. The same seed gives the same pictures (on a CPU, bit for bit).
 
     Args:
         maps_of: the layer's maps before the activation, of normalised images; gradients must flow through it.
@@ -126,11 +126,11 @@ def visualise(
         LayerError: a unit is not there.
     """
     _check(units, size, mean, std, steps, rate, objective, attempts, batch)
-    column = {"dtype": torch.float32, "device": device}
+    kind = {"dtype": torch.float32, "device": device}
     ascent = _Ascent(
         maps_of=maps_of,
-        mean=torch.tensor(mean, **column)[:, None, None],
-        std=torch.tensor(std, **column)[:, None, None],
+        mean=torch.tensor(mean, **kind)[:, None, None],
+        std=torch.tensor(std, **kind)[:, None, None],
         size=size,
         centre=objective == "centre",
         sign=-1.0 if negative else 1.0,
@@ -182,6 +182,7 @@ def _climb_with_retries(ascent: _Ascent, units: Tensor, seed: int, attempts: int
     return best
 
 
+@torch.enable_grad()
 def _climb(ascent: _Ascent, units: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return images, reached, peak and gained of one attempt."""
     dice = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +43,7 @@ def from_package(request: Request) -> Built:
     if request.pretrained:
         return bundled.load(request.spec), info
     with seeded():
-        return bundled.build(request.spec), _described(info.name, info.preprocess, info.class_names, "random")
+        return bundled.build(request.spec), replace(info, weights="random")
 
 
 def from_file(request: Request) -> Built:
@@ -61,13 +62,15 @@ def from_file(request: Request) -> Built:
         module_of_file = _executed(path)
         made = _called(_factory(module_of_file, factory, path), path)
     module, preprocess = _checked(made, getattr(module_of_file, "preprocess", None), request.name)
-    names = getattr(module_of_file, "class_names", None)
-    return module, _described(request.name, preprocess, names, f"as {path.name}:{factory} made them")
+    names = _class_names(module_of_file, request.name)
+    return module, ModelInfo(request.name, preprocess, names, weights=f"as {path.name}:{factory} made them")
 
 
-def _described(name: str, preprocess: Preprocess | None, class_names: Any, weights: str) -> ModelInfo:
-    names = None if class_names is None else tuple(str(name) for name in class_names)
-    return ModelInfo(name, preprocess, names, weights=weights)
+def _class_names(module: ModuleType, name: str) -> tuple[str, ...] | None:
+    names = getattr(module, "class_names", None)
+    if names is not None and (isinstance(names, str) or not all(isinstance(each, str) for each in names)):
+        raise ModelError(f"The class_names of {name} must be a list of strings, one for each output.")
+    return None if names is None else tuple(names)
 
 
 def _parsed(spec: str) -> tuple[Path, str]:

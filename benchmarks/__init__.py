@@ -1,0 +1,1 @@
+"""Measurements of speed, size and correctness, as ratios within one run."""

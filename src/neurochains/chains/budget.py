@@ -1,0 +1,267 @@
+"""The budget method: the smallest sub-network that keeps a fidelity, found by second-order elimination.
+
+Near the optimum the gradient of the divergence vanishes, so first-order scores are noise there; and whatever is removed
+must be made up for by what stays, or deep narrow networks break at once. So:
+
+1. Measure the curvature (`neurochains.chains.curvature`): how each image's outputs answer to each score.
+2. Choose the units whose removal costs least, to second order: a share `rate` of those that live.
+3. Shrink them to 0 in two steps. In each, move the other scores by the least amount that keeps the outputs, by the
+   quadratic model; the damping is the one that does best of a few when really run.
+4. While the divergence is above a part of the budget, take further damped Gauss-Newton steps on the scores alone.
+5. Inside the budget: go on, faster. Outside: go back to the last good state and try fewer. One unit too many: stop.
+6. Leave each unit out in turn, exactly; drop what fits into the budget, largest slack first, until nothing does. The
+   table of these divergences is the certificate of 1-minimality.
+
+The network is compacted again whenever a quarter of it has gone, so that each round costs less than the one before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurochains.chains.ablation import leave_one_out_divergence
+from neurochains.chains.curvature import Curvature, measure_curvature
+from neurochains.chains.goal import Goal
+from neurochains.chains.live import LiveNetwork
+from neurochains.chains.scores import Scores
+
+__all__ = ["BudgetSettings", "Round", "Search", "certify"]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """What the elimination may be told.
+
+    Attributes:
+        rows: backward passes for each measure of curvature.
+        rate: share of the living units that the first round removes; `rate_limit` what later rounds may reach.
+        polish: further Gauss-Newton steps in a round, at most.
+        reserve: the part of the budget at which a round stops polishing.
+        low, high: the range of a score.
+    """
+
+    rows: int = 6
+    rate: float = 0.2
+    rate_limit: float = 0.5
+    growth: float = 1.25
+    retreat: float = 0.4
+    polish: int = 3
+    reserve: float = 0.6
+    low: float = 1e-3
+    high: float = float("inf")
+    seconds: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of the search, for the history and the progress bar."""
+
+    step: int
+    filters: int
+    divergence: float
+    kept: bool
+    seconds: float
+
+
+@dataclass
+class Search:
+    """The elimination of units from a live network, down to a goal."""
+
+    live: LiveNetwork
+    goal: Goal
+    settings: BudgetSettings
+    seed: int = 0
+    report: Callable[[Round], None] | None = None
+    history: list[Round] = field(default_factory=list)
+    runs: dict[str, int] = field(default_factory=lambda: {"curvature": 0, "forward": 0})
+
+    def __post_init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self._damping = 1e-2
+        self._began = time.perf_counter()
+
+    def run(self) -> None:
+        """Eliminate until one unit more would miss the goal, or the asked-for size is reached."""
+        rate = self.settings.rate
+        curvature = self._measure(self.live.scores)
+        while len(self.live) > self.goal.least and not self._out_of_time():
+            before = self.live.save()
+            count = self._count(rate)
+            divergence = self._round(curvature, count)
+            kept = self.goal.fits(divergence, self.live)
+            self._note(divergence, kept)
+            if kept:
+                rate = min(rate * self.settings.growth, self.settings.rate_limit)
+                curvature = self._measure(self.live.scores)
+                continue
+            self.live.restore(before)
+            if count == 1:
+                break
+            rate *= self.settings.retreat
+
+    def polish(self, steps: int) -> float:
+        """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before."""
+        live = self.live
+        with torch.no_grad():
+            divergence = float(live.divergence(live.scores))
+        for _ in range(steps if self.tunable else 0):
+            curvature = self._measure(live.scores)
+            better, scores = self._search(curvature, torch.zeros_like(live.scores), self._everything(), None)
+            if not better < divergence:
+                break
+            gained, divergence, live.scores = divergence - better, better, scores
+            if gained < 0.01 * divergence:
+                break
+        return divergence
+
+    @property
+    def tunable(self) -> bool:
+        """Whether scores may take other values than 0 and 1."""
+        return self.settings.low < self.settings.high
+
+    def _round(self, curvature: Curvature, count: int) -> float:
+        """Remove some units and make up for them; returns the divergence, with the live network in the new state."""
+        order = curvature.importance(self.live.scores).argsort(stable=True)
+        gone = torch.zeros(len(self.live), dtype=torch.bool, device=order.device)
+        gone[order[:count]] = True
+        divergence, fresh = self._shrink(curvature, gone)
+        for step in range(self.settings.polish if self.tunable else 0):
+            if self.goal.comfortable(divergence, self.settings.reserve, self.live):
+                break
+            last, curvature = divergence, self._measure(self.live.scores) if step or fresh is None else fresh
+            found, scores = self._search(curvature, torch.zeros_like(self.live.scores), self._everything(), None)
+            if not found < 0.97 * divergence:
+                break
+            divergence, self.live.scores = found, scores
+            if step and self.goal.hopeless(last, divergence, self.settings.polish - 1 - step):
+                break
+        return divergence
+
+    def _shrink(self, curvature: Curvature, gone: Tensor) -> tuple[float, Curvature | None]:
+        """Move some scores to 0, half-way first; the others make up for it at each step."""
+        start = self.live.scores
+        if not self.tunable:
+            self.live.drop(gone)
+            with torch.no_grad():
+                return float(self.live.divergence(self.live.scores)), None
+        if int(gone.sum()) > 3:
+            _, self.live.scores = self._search(curvature, torch.where(gone, -0.5 * start, 0.0), ~gone, None)
+            curvature = self._measure(self.live.scores)
+        scores = self.live.scores
+        self.live.drop(gone)
+        divergence, self.live.scores = self._search(curvature, torch.where(gone, -scores, 0.0), ~gone, gone, scores)
+        return divergence, None
+
+    def _search(
+        self, curvature: Curvature, fixed: Tensor, free: Tensor, gone: Tensor | None, scores: Tensor | None = None
+    ) -> tuple[float, Tensor]:
+        """Return the divergence and the scores of the best compensation over a ladder of dampings, each really run."""
+        scores = self.live.scores if scores is None else scores
+
+        def trial(damping: float) -> tuple[float, float, Tensor]:
+            moved = scores + curvature.compensate(fixed, free, damping)
+            moved = torch.where(free, moved.clamp(self.settings.low, self.settings.high), moved)
+            moved = moved if gone is None else moved[~gone]
+            self.runs["forward"] += 1
+            with torch.no_grad():
+                divergence = float(self.live.divergence(moved))
+            return (divergence if divergence == divergence else float("inf")), damping, moved
+
+        best, self._damping, moved = _ladder(trial, self._damping)
+        return best, moved
+
+    def _measure(self, scores: Tensor) -> Curvature:
+        self.runs["curvature"] += 1
+        return measure_curvature(self.live, scores, rows=self.settings.rows, generator=self._generator)
+
+    def _everything(self) -> Tensor:
+        return torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
+
+    def _count(self, rate: float) -> int:
+        room = len(self.live) - self.goal.least
+        return max(1, min(int(rate * len(self.live)), room))
+
+    def _out_of_time(self) -> bool:
+        return time.perf_counter() - self._began > self.settings.seconds
+
+    def _note(self, divergence: float, kept: bool) -> None:
+        entry = Round(len(self.history) + 1, len(self.live), divergence, kept, time.perf_counter() - self._began)
+        self.history.append(entry)
+        if self.report:
+            self.report(entry)
+
+
+def _ladder(trial: Callable[[float], tuple[float, float, Tensor]], damping: float) -> tuple[float, float, Tensor]:
+    """Return the best of three dampings a factor 8 apart, following the better end while it gets better."""
+    tried = [trial(damping * factor) for factor in (0.125, 1.0, 8.0)]
+    best = min(tried, key=_first)
+    for _ in range(4):
+        dampings = [entry[1] for entry in tried]
+        if best[1] == min(dampings) and best[1] > 1e-9:
+            tried.append(trial(best[1] / 8))
+        elif best[1] == max(dampings) and best[1] < 1e9:
+            tried.append(trial(best[1] * 8))
+        else:
+            break
+        if not tried[-1][0] < best[0]:
+            break
+        best = tried[-1]
+    return best
+
+
+def _first(entry: Sequence[Any]) -> float:
+    return entry[0]
+
+
+def certify(live: LiveNetwork, goal: Goal, *, most_rounds: int = 20) -> dict[str, Tensor]:
+    """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
+
+    Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
+    something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
+    its units can be left out alone.
+    """
+    scores = live.result()
+    table = _leave_one_out(live, scores)
+    for _ in range(most_rounds):
+        if not _drop_spare(live, goal, table):
+            break
+        scores = live.result()
+        table = _leave_one_out(live, scores)
+    return table
+
+
+def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
+    return leave_one_out_divergence(
+        live.network, live.images, scores, objective=live.objective, original=live.original
+    )
+
+
+def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, patience: int = 10) -> int:
+    """Drop what the goal can spare, cheapest first, until some in a row cannot go; returns how many units went."""
+    flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
+    spare = [int(unit) for unit, cost in zip(live.alive[flat.argsort(stable=True)], flat.sort().values, strict=True)
+             if goal.could_spare(float(cost))]
+    dropped = failed = 0
+    for unit in spare:
+        if len(live) <= goal.least or failed == patience:
+            break
+        fits = _try_without(live, goal, unit)
+        dropped, failed = dropped + fits, 0 if fits else failed + 1
+    return dropped
+
+
+def _try_without(live: LiveNetwork, goal: Goal, unit: int) -> bool:
+    before = live.save()
+    live.drop((live.alive == unit).to(live.device))
+    with torch.no_grad():
+        divergence = float(live.divergence(live.scores))
+    if goal.fits(divergence, live):
+        return True
+    live.restore(before)
+    return False

@@ -1,0 +1,121 @@
+"""The sub-network while it is searched for: living units, their scores as one vector, and a compact network to run.
+
+Shapes: n living units, B images, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurochains.chains.objectives import Objective
+from neurochains.chains.scores import Scores
+from neurochains.edit.compact import CompactNetwork
+from neurochains.network.layers import Layer
+from neurochains.network.network import Network
+
+__all__ = ["LiveNetwork", "State"]
+
+RECOMPACT = 0.75  # compact again when a quarter of the units that the compact network holds has gone
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What to go back to: the living units, their scores, the blocks left out, and the network that holds them."""
+
+    alive: Tensor
+    places: Tensor
+    scores: Tensor
+    skipped: tuple[str, ...]
+    small: CompactNetwork
+    held: int
+
+
+class LiveNetwork:
+    """A network whose units leave one after the other; it gets smaller, and faster, as they go."""
+
+    def __init__(
+        self, network: Network, images: Tensor, objective: Objective, *, layers: Sequence[Layer], scores: Scores | None = None
+    ) -> None:
+        self.network = network
+        self.layers = tuple(layers)
+        self.objective = objective
+        self.images = network.check(images)
+        self.device = network.device
+        with torch.no_grad():
+            self.original = network(self.images)
+        self.skipped: tuple[str, ...] = scores.skipped if scores else ()
+        values = torch.cat([(scores.units[layer.name] if scores else torch.ones(layer.units)) for layer in layers])
+        self.total = len(values)
+        self._ends = torch.tensor([layer.units for layer in layers]).cumsum(0)
+        self.alive = values.nonzero().flatten()
+        self.scores = values[self.alive].to(self.device)
+        self.compact()
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+    def compact(self) -> None:
+        """Rewrite the network on the units that live now."""
+        self._small = CompactNetwork(self.network, self._kept(), layers=self.layers, skipped=self.skipped)
+        self._held = len(self.alive)
+        self._places = torch.arange(self._held, device=self.device)
+
+    def logits(self, scores: Tensor, images: Tensor | None = None) -> Tensor:
+        """Return the outputs ``(B, K)`` for scores ``(n,)``, or one row of them for each image ``(B, n)``."""
+        if scores.shape[-1] < self._held:
+            empty = scores.new_zeros(*scores.shape[:-1], self._held)
+            scores = empty.index_copy(scores.ndim - 1, self._places, scores)
+        widths = [len(self._small.kept[layer.name]) for layer in self.layers]
+        parts = dict(zip((layer.name for layer in self.layers), scores.split(widths, -1), strict=True))
+        return self._small(self.images if images is None else images, parts)
+
+    def divergence(self, scores: Tensor) -> Tensor:
+        """Return the mean divergence from the original outputs."""
+        return self.objective(self.logits(scores), self.original).mean()
+
+    def drop(self, gone: Tensor) -> None:
+        """Remove the units of a mask ``(n,)``."""
+        stay = ~gone
+        self.alive = self.alive[stay.cpu()]
+        self.scores = self.scores[stay]
+        self._places = self._places[stay]
+        if len(self.alive) < RECOMPACT * self._held:
+            self.compact()
+
+    def skip(self, block: str, gone: Tensor) -> None:
+        """Leave a block out, and with it the units of a mask ``(n,)``."""
+        self.skipped = (*self.skipped, block)
+        self.alive, self.scores = self.alive[~gone.cpu()], self.scores[~gone]
+        self.compact()
+
+    def members(self, names: Sequence[str]) -> Tensor:
+        """Return the mask ``(n,)`` of the living units of some layers."""
+        owners = torch.searchsorted(self._ends, self.alive, right=True)
+        chosen = torch.tensor([layer.name in names for layer in self.layers])
+        return chosen[owners].to(self.device)
+
+    def save(self) -> State:
+        """Return what `restore` needs to come back to this point."""
+        return State(self.alive, self._places, self.scores, self.skipped, self._small, self._held)
+
+    def restore(self, state: State) -> None:
+        """Go back to a saved point."""
+        self.alive, self._places, self.scores = state.alive, state.places, state.scores
+        self.skipped, self._small, self._held = state.skipped, state.small, state.held
+
+    def result(self) -> Scores:
+        """Return the sub-network as scores at full width."""
+        values = torch.zeros(self.total)
+        values[self.alive] = self.scores.detach().cpu()
+        parts = values.split([layer.units for layer in self.layers])
+        units = {layer.name: part.clone() for layer, part in zip(self.layers, parts, strict=True)}
+        return Scores(units, dict.fromkeys(self.skipped, 0.0))
+
+    def _kept(self) -> dict[str, Tensor]:
+        owners = torch.searchsorted(self._ends, self.alive, right=True)
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), self._ends[:-1]])
+        return {layer.name: self.alive[owners == i] - starts[i] for i, layer in enumerate(self.layers)}

@@ -1,0 +1,65 @@
+"""Refit: the scores of the surviving units tuned on the divergence alone, by Adam; the best state is kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neurochains.chains.live import LiveNetwork
+from neurochains.chains.objectives import Objective, find_objective
+from neurochains.chains.scores import Scores
+from neurochains.network.network import Network
+
+__all__ = ["refit", "refit_live"]
+
+
+def refit(
+    network: Network,
+    images: Tensor,
+    scores: Scores,
+    *,
+    objective: str | Objective = "kl",
+    steps: int = 60,
+    lr: float = 0.02,
+    high: float = float("inf"),
+) -> Scores:
+    """Return the scores of a sub-network, tuned so that its outputs come closer to the original's.
+
+    No unit is added or removed; the result is never worse than what was given. This is what a chain and every control
+    of its size get alike.
+
+    Args:
+        network: the whole network.
+        images: ``(B, C, H, W)``.
+        scores: the sub-network; its kept scores are where the tuning starts.
+        objective: a name in `OBJECTIVES`, or a callable.
+        steps: Adam steps; 0 leaves the scores as they are.
+        lr: their learning rate.
+        high: the largest score allowed.
+    """
+    if not scores.kept or not steps:
+        return scores
+    layers = [network.layer(name) for name in scores.units]
+    live = LiveNetwork(network, images, find_objective(objective), layers=layers, scores=scores)
+    refit_live(live, steps=steps, lr=lr, high=high)
+    return live.result()
+
+
+def refit_live(live: LiveNetwork, *, steps: int, lr: float = 0.02, high: float = float("inf")) -> float:
+    """Tune a live network's scores in place; returns the best divergence met."""
+    scores = live.scores.clone().requires_grad_(True)
+    adam = torch.optim.Adam([scores], lr=lr)
+    best, kept = float("inf"), live.scores
+    for step in range(steps + 1):
+        divergence = live.divergence(scores)
+        if float(divergence.detach()) < best:
+            best, kept = float(divergence.detach()), scores.detach().clone()
+        if step == steps or not torch.isfinite(divergence):
+            break
+        adam.zero_grad()
+        divergence.backward()
+        adam.step()
+        with torch.no_grad():
+            scores.clamp_(1e-3, high)
+    live.scores = kept
+    return best

@@ -1,0 +1,137 @@
+"""The search for a sub-network, by either method, from a network and images to scores and a certificate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from neurochains.chains.ablation import leave_one_out_divergence
+from neurochains.chains.blocks import skip_blocks
+from neurochains.chains.budget import BudgetSettings, Round, Search, certify
+from neurochains.chains.goal import Goal
+from neurochains.chains.live import LiveNetwork
+from neurochains.chains.objectives import Objective
+from neurochains.chains.paper import PaperSettings, paper_scores
+from neurochains.chains.refit import refit_live
+from neurochains.chains.scores import Scores
+from neurochains.network.layers import Layer
+from neurochains.network.network import Network
+
+__all__ = ["Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
+
+ScoreRange = Literal["unbounded", "unit", "binary"]
+Follow = Callable[[str, Round], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a search is told; see `neurochains.extraction.extract` for the meaning of each."""
+
+    method: Literal["budget", "paper"] = "budget"
+    score_range: ScoreRange = "unbounded"
+    gates: bool = False
+    refit: int = 60
+    seed: int = 0
+    budget: BudgetSettings = BudgetSettings()
+    paper: PaperSettings = PaperSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sub-network: its scores, the divergence without each kept unit, how it was found, and in what time."""
+
+    scores: Scores
+    leave_one_out: dict[str, Tensor]
+    history: tuple[Round, ...]
+    seconds: float
+
+
+def find_subnetwork(
+    network: Network,
+    images: Tensor,
+    *,
+    layers: tuple[Layer, ...],
+    objective: Objective,
+    goal: Goal,
+    settings: SearchSettings,
+    follow: Follow | None = None,
+) -> Found:
+    """Return the smallest sub-network that was found to keep the goal on the images ``(B, C, H, W)``."""
+    began = time.perf_counter()
+    finder = _by_budget if settings.method == "budget" else _by_paper
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        scores, table, history = finder(network, images, layers, objective, goal, settings, follow or _ignore)
+    return Found(scores, table, tuple(history), time.perf_counter() - began)
+
+
+Parts = tuple[Scores, dict[str, Tensor], list[Round]]
+
+
+def _by_budget(
+    network: Network,
+    images: Tensor,
+    layers: tuple[Layer, ...],
+    objective: Objective,
+    goal: Goal,
+    settings: SearchSettings,
+    follow: Follow,
+) -> Parts:
+    live = LiveNetwork(network, images, objective, layers=layers)
+    ranged = replace(settings.budget, **_range(settings.score_range))
+    search = Search(live, goal, ranged, seed=settings.seed, report=lambda entry: follow("eliminating", entry))
+    if settings.gates:
+        skip_blocks(search)
+    search.run()
+    if search.tunable:
+        refit_live(live, steps=settings.refit, high=ranged.high)
+    follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
+    table = certify(live, goal)
+    return live.result(), table, search.history
+
+
+def _by_paper(
+    network: Network,
+    images: Tensor,
+    layers: tuple[Layer, ...],
+    objective: Objective,
+    goal: Goal,
+    settings: SearchSettings,
+    follow: Follow,
+) -> Parts:
+    history: list[Round] = []
+
+    def note(entry: Round) -> None:
+        history.append(entry)
+        follow("optimising", entry)
+
+    scores = paper_scores(
+        network,
+        images,
+        layers=layers,
+        blocks=network.blocks if settings.gates else (),
+        objective=objective,
+        settings=replace(settings.paper, refit=settings.refit, high=_range(settings.score_range).get("high", float("inf"))),
+        size=goal.least if goal.least > 1 else None,
+        report=note,
+    )
+    if settings.score_range == "binary":
+        scores = Scores({name: (values > 0).float() for name, values in scores.units.items()}, scores.gates)
+    table = leave_one_out_divergence(network, network.check(images), scores, objective=objective)
+    return scores, table, history
+
+
+def _range(score_range: ScoreRange) -> dict[str, float]:
+    """Return the bounds of a kept score."""
+    if score_range == "binary":
+        return {"low": 1.0, "high": 1.0}
+    return {"high": 1.0} if score_range == "unit" else {}
+
+
+def _ignore(stage: str, entry: Round) -> None:
+    """Follow nothing."""

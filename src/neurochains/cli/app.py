@@ -1,0 +1,80 @@
+"""The application: its commands, the options that all of them share, and what it ends with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+import neurochains
+from neurochains.cli.console import INTERRUPTED, forgive_encoding, show_logs, tell
+from neurochains.cli.demo import demo
+from neurochains.cli.doctor import doctor
+from neurochains.cli.extract import extract
+from neurochains.cli.failures import report_failure
+from neurochains.cli.onnx import onnx
+from neurochains.cli.report import report
+from neurochains.cli.show import show
+from neurochains.cli.values import ManyValues
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="neurochains",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (demo, doctor, extract, report, show, onnx):
+    app.command(cls=ManyValues)(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neurochains {neurochains.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _shared(
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and more log. May stand anywhere.")
+    ] = False,
+) -> None:
+    """Show how a vision network reaches its answer: the smallest sub-network that keeps it, and the chains through it.
+
+    Start with: neurochains demo
+    """
+    show_logs(logging.DEBUG if debug else logging.WARNING)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: Sequence[str]) -> int:
+    """Return the exit code of a command line: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    forgive_encoding()
+    ordered = _debug_first(args)
+    try:
+        return app(args=ordered, prog_name="neurochains", standalone_mode=False) or 0
+    except typer.Abort:
+        tell("interrupted")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: everything ends in a message and an exit code
+        return report_failure(error, debug="--debug" in ordered[:1])
+
+
+def _debug_first(args: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--debug``, wherever it was, in front: people append it to the line that failed."""
+    end = list(args).index("--") if "--" in args else len(args)
+    rest = [arg for arg in args[:end] if arg != "--debug"]
+    return [*(["--debug"] if len(rest) < end else []), *rest, *args[end:]]

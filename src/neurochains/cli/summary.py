@@ -1,0 +1,103 @@
+"""What a chain is worth, as tables: sizes, fidelity on given and held-out images, controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from neurochains.cli.progress import duration
+
+__all__ = ["headline", "metrics_tables"]
+
+Metrics = Mapping[str, Any]
+
+_FIDELITY = (
+    ("mean KL", "kl", ".4f"),
+    ("median KL", "kl_median", ".4f"),
+    ("mean divergence", "divergence", ".4f"),
+    ("predictions kept", "agreement", ".1%"),
+    ("drop of probability", "drop", ".4f"),
+    ("quotient Q below 0", "quotient_negative", ".1%"),
+    ("accuracy", "accuracy", ".1%"),
+    ("accuracy of the original", "accuracy_original", ".1%"),
+)
+
+
+def headline(metrics: Metrics) -> str:
+    """Return a chain in one sentence: how much of the network is kept, and how faithful that is."""
+    share = metrics["filters"] / max(metrics["of"], 1)
+    text = f"{metrics['filters']:,} of {metrics['of']:,} filters ({share:.1%}) in {metrics['layers']} layers"
+    if metrics.get("kl") is not None:
+        text += f" keep {metrics['agreement']:.0%} of the predictions, at a mean KL of {metrics['kl']:.3g}"
+    elif metrics.get("divergence") is not None:
+        text += f" keep the outputs, at a mean divergence of {metrics['divergence']:.3g}"
+    return text
+
+
+def metrics_tables(metrics: Metrics) -> Group:
+    """Return the tables of a chain's metrics; measures that are not there are left out."""
+    tables = [_fidelity_table(metrics), _size_table(metrics)]
+    if metrics.get("controls"):
+        tables.append(_control_table(metrics))
+    return Group(*tables)
+
+
+def _fidelity_table(metrics: Metrics) -> Table:
+    held = metrics.get("held_out")
+    table = _table("Fidelity", "given", *(["held out"] if held else []))
+    if metrics.get("images") is not None:
+        table.add_row("images", *(str(part["images"]) for part in (metrics, held) if part))
+    for name, key, form in _FIDELITY:
+        if key == "divergence" and metrics.get("kl") == metrics.get("divergence"):
+            continue
+        values = [_number(part.get(key), form) for part in (metrics, held) if part]
+        if any(values):
+            table.add_row(name, *values)
+    return table
+
+
+def _size_table(metrics: Metrics) -> Table:
+    table = _table("\nSize", "kept", "of", "share")
+    for name, key, whole in _pairs(metrics):
+        kept, total = metrics[key], metrics[whole]
+        table.add_row(name, f"{kept:,}", f"{total:,}", f"{kept / total:.1%}" if total else "")
+    for name in ("original", "scored", "compact"):
+        if metrics.get(f"seconds_{name}") is not None:
+            table.add_row(f"time of the {name} network", f"{1000 * metrics[f'seconds_{name}']:.1f} ms", "", "")
+    if metrics.get("seconds") is not None:
+        table.add_row("time of the extraction", duration(metrics["seconds"]), "", "")
+    if metrics.get("parity") is not None:
+        table.add_row("parity, compact and scored", f"{metrics['parity']:.1e}", "", "")
+    return table
+
+
+def _pairs(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
+    names = ("filters", "layers", "macs", "parameters")
+    for name in names:
+        whole = "of" if name == "filters" else f"{name}_of"
+        if metrics.get(name) is not None and metrics.get(whole) is not None:
+            yield "MACs" if name == "macs" else name, name, whole
+
+
+def _control_table(metrics: Metrics) -> Table:
+    table = _table("\nOther sub-networks, refitted alike", "KL", "predictions kept")
+    rows = {"this chain": metrics, **metrics["controls"]}
+    for name, values in rows.items():
+        divergence = values.get("kl") if values.get("kl") is not None else values.get("divergence")
+        table.add_row(name.replace("_", " "), _number(divergence, ".4f"), _number(values.get("agreement"), ".1%"))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else f"{value:{form}}"

@@ -1,0 +1,159 @@
+"""From a chain to the content of its report: every number and picture in it is computed here.
+
+1. Both networks' outputs on the images, and on those held out.
+2. Contributions of the kernels, and from them the chains of each class.
+3. The filters on these chains: painted, found in the data, laid over a sample.
+4. SMOE maps of a few images in both networks.
+5. The further images beside their classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import neurochains
+from neurochains.chains import Chain
+from neurochains.chains.contributions import Contributions, contributions
+from neurochains.chains.paths import Path, find_paths
+from neurochains.data import Task
+from neurochains.report import verdict
+from neurochains.report.answers import Answers, answer, are_classes, clearest, rows_by_class
+from neurochains.report.content import ChainView, ClassView, Report, SmoeView
+from neurochains.report.filters import Gallery, make_gallery
+from neurochains.report.maps import smoe_layers
+from neurochains.report.measured import all_metrics, measured
+from neurochains.report.origin import origin
+from neurochains.report.structure import architecture, kept_layers
+from neurochains.report.study import read_also, smoe_view, studies
+
+__all__ = ["Told", "collect"]
+
+Told = Callable[[str], None]
+"""Called with the stage that a report is at, in words."""
+
+MOST_CARDS = 480  # filters shown on chains, all classes together
+MOST_SMOE = 4  # images with SMOE maps
+
+
+def collect(
+    chain: Chain,
+    *,
+    also: Sequence[str | os.PathLike[str]] | Task = (),
+    visual_steps: int = 96,
+    paths_per_class: int = 3,
+    max_samples: int = 60,
+    progress: Told = lambda stage: None,
+) -> Report:
+    """Return the content of a chain's report; see `write_report` for the arguments and the errors."""
+    further = read_also(chain, also)
+    progress("report: what both networks say")
+    whole = answer(chain, chain.task)
+    held_out = None if chain.task.held_out is None else answer(chain, chain.task.held_out)
+    metrics = all_metrics(chain, whole, held_out)
+    progress("report: the chains of each class")
+    found = contributions(chain.network, chain.task, chain.subnetwork)
+    shown = _shown(whole, max_samples)
+    answers = answer(chain, chain.task.subset(shown))
+    paths = _few_enough(find_paths(chain.network, chain.task, chain.subnetwork, found, paths_per_class))
+    gallery = _gallery(chain, answers, paths, visual_steps, progress)
+    classes = tuple(_classes(chain, answers, paths, gallery))
+    progress("report: saliency maps")
+    smoe = _smoe(chain, answers)
+    if further is not None:
+        progress("report: further images")
+    seen = studies(chain, further, answers, paths, gallery)
+    return _report(chain, metrics, whole, held_out, answers, found, classes, gallery, smoe, seen)
+
+
+def _report(
+    chain: Chain,
+    metrics: Mapping[str, Any],
+    whole: Answers,
+    held_out: Answers | None,
+    answers: Answers,
+    found: Contributions,
+    classes: tuple[ClassView, ...],
+    gallery: Gallery,
+    smoe: SmoeView | None,
+    seen: tuple,
+) -> Report:
+    """Return everything under its name."""
+    title = verdict.title(chain)
+    return Report(
+        title=title,
+        model=(chain.provenance.get("model") or {}).get("name") or "a network",
+        created=str(chain.provenance.get("created") or ""),
+        verdict=verdict.verdict(chain, metrics),
+        facts=verdict.facts(chain, metrics),
+        warnings=verdict.warnings(chain, metrics),
+        notes=verdict.notes(chain, metrics),
+        architecture=architecture(chain, found, f"The sub-network for {title}"),
+        images=tuple(answers.view(row) for row in range(len(answers.task))),
+        images_of=len(chain.task),
+        classes=classes,
+        classes_of=len(found.classes),
+        visual_steps=gallery.steps,
+        smoe=smoe,
+        measures=measured(chain, metrics, whole, held_out),
+        layers=kept_layers(chain),
+        origin=origin(chain),
+        studies=seen,
+        version=neurochains.__version__,
+    )
+
+
+def _shown(answers: Answers, most: int) -> list[int]:
+    """Return the images to show, at most so many, taken from the classes in turn."""
+    rows = [list(several) for several in rows_by_class(answers).values()]
+    inside = {row for several in rows for row in several}
+    rows.append([row for row in range(len(answers.task)) if row not in inside])
+    chosen: list[int] = []
+    while len(chosen) < most and any(rows):
+        chosen += [several.pop(0) for several in rows if several]
+    return sorted(chosen[:most])
+
+
+def _few_enough(paths: Mapping[int, list[Path]]) -> dict[int, list[Path]]:
+    """Return the chains of as many classes as a page can show; of the first class all."""
+    kept: dict[int, list[Path]] = {}
+    cards = 0
+    for label, several in paths.items():
+        cards += sum(len(path.steps) for path in several)
+        if kept and cards > MOST_CARDS:
+            break
+        kept[label] = several
+    return kept
+
+
+def _gallery(
+    chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], steps: int, progress: Told
+) -> Gallery:
+    task = answers.task
+    every = [path for several in paths.values() for path in several]
+    filters = len({unit for path in every for unit in path.filters})
+    progress(f"report: pictures of {filters} filters")
+    return make_gallery(chain.network, task.images, task.pixels, every, steps=steps)
+
+
+def _classes(
+    chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], gallery: Gallery
+) -> Sequence[ClassView]:
+    """Return the chains of each class with heatmaps on its clearest image."""
+    rows, views = rows_by_class(answers), []
+    for label, several in paths.items():
+        if label not in rows:
+            continue
+        sample = clearest(answers, label, rows[label])
+        pair = [(answers.task.pixels[sample], gallery.maps, sample)]
+        chains: list[ChainView] = [gallery.chain(i + 1, path, pair) for i, path in enumerate(several)]
+        name = chain.task.label_name(label) if are_classes(chain) else f"output {label}"
+        views.append(ClassView(name, len(rows[label]), (answers.view(sample),), tuple(chains)))
+    return views
+
+
+def _smoe(chain: Chain, answers: Answers) -> SmoeView | None:
+    """Return the SMOE maps of the first images of each class in turn."""
+    chosen = _shown(answers, MOST_SMOE)
+    return smoe_view(chain, [answers.task.subset(chosen)], smoe_layers(chain.network, chain.subnetwork))

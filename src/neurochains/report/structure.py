@@ -1,0 +1,94 @@
+"""The sub-network's structure: the view for the architecture figure, and the kept filters layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from neurochains.chains import Chain
+from neurochains.chains.contributions import OUTPUT, Contributions, KernelEdge
+from neurochains.network import Block
+from neurochains.network.network import INPUT
+from neurochains.pictures import ArchitectureView, Bypass, Column, Edge
+from neurochains.report.content import LayerView, UnitRow
+from neurochains.report.filters import channel_names
+
+__all__ = ["architecture", "kept_layers"]
+
+
+def architecture(chain: Chain, found: Contributions, title: str) -> ArchitectureView:
+    """Return the sub-network as its figure shows it; a kernel's contribution is that to the class it matters most to."""
+    columns = [_input(chain), *_layers(chain), _classes(chain, found)]
+    places = {column.name: place for place, column in enumerate(columns)}
+    edges = tuple(_edges(found.edges(), places))
+    return ArchitectureView(tuple(columns), edges, tuple(_blocks(chain, columns, places)), title)
+
+
+def kept_layers(chain: Chain) -> tuple[LayerView, ...]:
+    """Return the layers that have kept filters."""
+    views = []
+    for name, kept in chain.filters.items():
+        layer = chain.network.layer(name)
+        scores, left_out = chain.scores[name], chain.leave_one_out.get(name)
+        rows = tuple(
+            UnitRow(
+                label=f"{layer.label}_{unit}",
+                name=f"{name}[{unit}]",
+                score=float(scores[unit]),
+                left_out=None if left_out is None else _finite(float(left_out[unit])),
+            )
+            for unit in kept.tolist()
+        )
+        views.append(LayerView(layer.label, name, len(scores), rows))
+    return tuple(views)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _input(chain: Chain) -> Column:
+    channels = chain.network.input_shape[0]
+    return Column("input", INPUT, channels, tuple(range(channels)), None, channel_names(channels))
+
+
+def _layers(chain: Chain) -> list[Column]:
+    kept = chain.filters
+    columns = []
+    for name, scores in chain.scores.items():
+        units = tuple(kept[name].tolist()) if name in kept else ()
+        values = tuple(float(scores[unit]) for unit in units)
+        columns.append(Column(chain.network.layer(name).label, name, len(scores), units, values))
+    return columns
+
+
+def _classes(chain: Chain, found: Contributions) -> Column:
+    names = tuple(chain.task.label_name(label) for label in found.classes)
+    return Column("logits", OUTPUT, chain.network.outputs, found.classes, None, names)
+
+
+def _edges(found: Iterable[KernelEdge], places: Mapping[str, int]) -> Iterable[Edge]:
+    for edge in found:
+        weight = max(edge.contributions.values(), key=abs)
+        yield Edge(
+            places[edge.source.layer], edge.source.index, places[edge.target.layer], edge.target.index, weight
+        )
+
+
+def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> Iterable[Bypass]:
+    """Yield the blocks that are skipped, and those with a shortcut around them."""
+    for block in chain.network.blocks:
+        inside = [places[name] for name in block.layers if name in places]
+        if not inside:
+            continue
+        empty = not any(columns[place].kept for place in inside)
+        shortcut = _has_shortcut(block)
+        if empty and (shortcut or block.name in chain.subnetwork.skipped):
+            yield Bypass(min(inside), max(inside), block.label, skipped=True)
+        elif shortcut:
+            yield Bypass(min(inside), max(inside), block.label, skipped=False)
+
+
+def _has_shortcut(block: Block) -> bool:
+    """Return whether what a block reads is also added to what it gives."""
+    return len(block.layers) > 1 and any("add" in str(user.target) for user in block.entry.users)

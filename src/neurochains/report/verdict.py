@@ -1,0 +1,147 @@
+"""The verdict in plain words, the large figures at the top, and what a reader should be warned of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from neurochains.chains import Chain
+from neurochains.report.answers import are_classes, divergence_name
+from neurochains.report.content import Fact
+from neurochains.report.words import decimal, number, percent, plural
+
+__all__ = ["facts", "notes", "title", "verdict", "warnings"]
+
+CLOSE = {"kl": 0.5, "agreement": 0.9}  # beyond these, outputs are approximated rather than reproduced
+FEW = 5  # images of a class; the papers see overfitting with as many or fewer
+LOW_AGREEMENT = 0.8
+LEAST_PARITY = 1e-4
+
+
+def title(chain: Chain) -> str:
+    """Return what the chain is about: its classes, or the number of its images."""
+    names = [chain.task.label_name(label) for label in chain.task.classes] if are_classes(chain) else []
+    if not names:
+        return plural(len(chain.task), "image")
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more classes"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def verdict(chain: Chain, metrics: Mapping[str, Any]) -> str:
+    """Return one sentence: what was kept, and how faithful it is."""
+    which = "this image" if len(chain.task) == 1 else f"these {len(chain.task):,} images"
+    kept = f"{metrics['filters']:,} of {metrics['of']:,} filters in {metrics['layers']} of {metrics['layers_of']} layers"
+    verb = "reproduce" if _is_close(metrics) else "only roughly approximate"
+    return f"{kept} {verb} the outputs on {which}: {_fidelity(chain, metrics)}."
+
+
+def facts(chain: Chain, metrics: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """Return the large figures."""
+    found = [Fact(percent(metrics["filters"] / metrics["of"], 1), f"of the filters, {metrics['filters']:,} in all")]
+    found.append(Fact(decimal(_divergence(metrics)), f"mean {divergence_name(chain)}"))
+    if metrics.get("agreement") is not None:
+        found.append(Fact(percent(metrics["agreement"]), "of the predictions kept"))
+    held = metrics.get("held_out") or {}
+    if held.get("agreement") is not None:
+        found.append(Fact(percent(held["agreement"]), "kept on images held out"))
+    if metrics.get("macs") is not None and metrics.get("macs_of"):
+        found.append(Fact(percent(metrics["macs"] / metrics["macs_of"], 1), "of the computation"))
+    return tuple(found)
+
+
+def warnings(chain: Chain, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what speaks against relying on the chain, the gravest first."""
+    said = [*_about_fidelity(chain, metrics), *_about_held_out(metrics), *_about_images(chain)]
+    info = chain.network.info
+    if info is not None and info.weights == "random":
+        said.insert(0, "The weights of this network are random: it has learnt nothing that a chain could show.")
+    return tuple([*said, *_about_controls(metrics)])
+
+
+def notes(chain: Chain, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what else is worth knowing at the start."""
+    said = []
+    values = [float(v) for one in chain.leave_one_out.values() for v in one.tolist() if math.isfinite(v)]
+    budget = chain.settings.get("fidelity")
+    if values and isinstance(budget, (int, float)) and len(values) == metrics["filters"] and min(values) > budget:
+        name = divergence_name(chain)
+        said.append(
+            f"No filter can be spared: without any one of them the mean {name} is at least {number(min(values))}, "
+            f"above the {number(budget)} that was asked for."
+        )
+    accuracy = metrics.get("accuracy_original")
+    if accuracy is not None and accuracy < 1:
+        wrong = round((1 - accuracy) * len(chain.task))
+        said.append(f"The original network itself is wrong on {wrong} of {len(chain.task)} images.")
+    return tuple(said)
+
+
+def _divergence(metrics: Mapping[str, Any]) -> float | None:
+    return metrics.get("divergence") if metrics.get("divergence") is not None else metrics.get("kl")
+
+
+def _is_close(metrics: Mapping[str, Any]) -> bool:
+    agreement = metrics.get("agreement")
+    value = _divergence(metrics)
+    return value is not None and value <= CLOSE["kl"] and (agreement is None or agreement >= CLOSE["agreement"])
+
+
+def _fidelity(chain: Chain, metrics: Mapping[str, Any]) -> str:
+    said = f"mean {divergence_name(chain)} {decimal(_divergence(metrics))}"
+    agreement = metrics.get("agreement")
+    if agreement is None:
+        return said
+    images = len(chain.task)
+    if agreement == 1:
+        return f"{said}, {'every prediction' if images > 1 else 'its prediction'} kept"
+    return f"{said}, {round(agreement * images):,} of {plural(images, 'prediction')} kept"
+
+
+def _about_fidelity(chain: Chain, metrics: Mapping[str, Any]) -> list[str]:
+    said, value, asked = [], _divergence(metrics), chain.settings.get("fidelity")
+    if value is None:
+        said.append("The outputs of the sub-network are not finite.")
+    elif isinstance(asked, (int, float)) and value > asked * 1.0001:
+        name = divergence_name(chain)
+        said.append(f"The mean {name} is {number(value)}, above the {number(asked)} that was asked for.")
+    if (metrics.get("parity") or 0) > LEAST_PARITY:
+        said.append(f"Compacted, the sub-network differs from the scored one by {number(metrics['parity'])} of the range.")
+    return said
+
+
+def _about_held_out(metrics: Mapping[str, Any]) -> list[str]:
+    held = metrics.get("held_out")
+    if not held:
+        return ["No images were held out, so it is not known whether the chain speaks for the classes or only for these."]
+    agreement = held.get("agreement")
+    if agreement is None or agreement >= LOW_AGREEMENT:
+        return []
+    return [
+        f"On {held.get('images', 'the')} images that were held out, only {percent(agreement)} of the predictions are "
+        "kept: the chain explains the images that it was extracted on, not its classes at large."
+    ]
+
+
+def _about_images(chain: Chain) -> list[str]:
+    if len(chain.task) == 1:
+        return ["The chain was extracted on one image. Nothing in it speaks for a class."]
+    rows = chain.task.by_class()
+    few = [chain.task.label_name(label) for label, several in rows.items() if len(several) <= FEW]
+    if not few or not are_classes(chain):
+        return []
+    named = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+    return [f"There are {FEW} images or fewer of {named}: so few are easily fitted by chance."]
+
+
+def _about_controls(metrics: Mapping[str, Any]) -> list[str]:
+    """Say which controls are as faithful as the chain."""
+    value, said = _divergence(metrics), []
+    for name, one in (metrics.get("controls") or {}).items():
+        other = _divergence(one)
+        if value is None or other is None or other > value:
+            continue
+        what = "All that the chain leaves out" if name == "complement" else f"The control “{name.replace('_', ', ')}”"
+        said.append(f"{what} is as faithful as the chain (mean divergence {decimal(other)}).")
+    return said

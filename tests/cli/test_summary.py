@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from neurochains.cli.summary import headline, metrics_tables
+
+from .conftest import METRICS
+
+
+def drawn(metrics) -> dict[str, list[str]]:
+    """Return what stands in each line of the tables, by its first words."""
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(metrics_tables(metrics))
+    cells = [[cell for cell in line.split("  ") if cell.strip()] for line in screen.getvalue().splitlines()]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in cells if row}
+
+
+def test_a_chain_in_one_sentence():
+    wanted = "260 of 520 filters (50.0%) in 8 layers keep 100% of the predictions, at a mean KL of 0.041"
+    assert headline(METRICS) == wanted
+
+
+def test_outputs_that_are_no_classes_are_not_predictions():
+    metrics = {**METRICS, "kl": None, "agreement": None, "divergence": 0.2}
+    assert headline(metrics).endswith("in 8 layers keep the outputs, at a mean divergence of 0.2")
+    assert drawn(metrics)["mean divergence"] == ["0.2000"]
+    assert "mean KL" not in drawn(metrics)
+
+
+def test_measures_stand_beside_those_on_held_out_images():
+    rows = drawn({**METRICS, "held_out": {"images": 8, "kl": 0.5, "agreement": 0.75}})
+    assert rows["mean KL"] == ["0.0410", "0.5000"]
+    assert rows["predictions kept"] == ["100.0%", "75.0%"]
+    assert rows["images"] == ["4", "8"]
+
+
+def test_sizes_and_controls():
+    rows = drawn(METRICS)
+    assert rows["filters"] == ["260", "520", "50.0%"]
+    assert rows["MACs"] == ["12,650,000", "50,603,008", "25.0%"]
+    assert rows["this chain"] == ["0.0410", "100.0%"]
+    assert rows["random global"] == ["3.5000", "50.0%"]
+
+
+def test_what_was_not_measured_is_left_out():
+    rows = drawn({"filters": 1, "of": 2, "layers": 1})
+    assert "accuracy" not in rows
+    assert "this chain" not in rows
+    assert rows["filters"] == ["1", "2", "50.0%"]
