@@ -109,7 +109,7 @@ class Depthwise(Pooled):
 class Dilated(Pooled):
     def __init__(self):
         super().__init__(6, a=nn.Conv2d(3, 8, 3, padding="same", dilation=2), b=nn.Conv2d(8, 8, (3, 1), padding=(1, 0)))
-        self.c = nn.Conv2d(8, 6, 4, padding="same")
+        self.c = nn.Conv2d(8, 6, 5, padding="same")
 
     def body(self, x):
         return self.c(torch.tanh(self.b(F.softplus(self.a(x)))))
@@ -205,7 +205,7 @@ class Constants(Pooled):
 
     def body(self, x):
         x = self.norms[0](torch.sigmoid(self.a(x)))
-        x = F.avg_pool2d(torch.cos(self.b(x)) + torch.exp(self.b(x)), 3, padding=1)
+        x = F.avg_pool2d(torch.atan(self.b(x)) + torch.exp(self.b(x)), 3, padding=1)
         x = F.avg_pool2d(self.norms[1](F.elu(x) - 0.5), 2, padding=1, count_include_pad=False)
         x = F.pad(self.shift + x, (1, 0, 1, 0)).sum(3, keepdim=True).expand(-1, -1, -1, 4)
         x = F.max_pool2d(self.norms[2](torch.sigmoid(self.c(x))), 2, stride=1)

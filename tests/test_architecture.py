@@ -17,6 +17,7 @@ FLOORS = (
     ("edit",),
     ("chains", "circuits", "decoupling"),
     ("measures", "pictures"),
+    ("extraction",),
     ("studies", "report", "explorer"),
     ("cli",),
 )

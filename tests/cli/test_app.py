@@ -10,7 +10,8 @@ import pytest
 import neurochains
 from neurochains.chains.objectives import OBJECTIVES
 from neurochains.cli.app import main
-from neurochains.cli.options import ObjectiveName
+from neurochains.cli.options import MethodName, ObjectiveName, ScoreRange, UnitsName
+from neurochains.extraction.options import METHODS, RANGES, UNITS
 
 COMMANDS = ("demo", "doctor", "extract", "report", "show", "onnx")
 
@@ -85,6 +86,9 @@ def test_an_interrupt_anywhere_ends_with_130(command, monkeypatch):
     monkeypatch.setattr("neurochains.network.load_model", interrupt)
     shown = command("doctor", "--model", "shapes:vgg")
     assert (shown.code, shown.err) == (130, "interrupted: nothing was written.\n")
+    monkeypatch.setattr("neurochains.cli.extract.check_folder", interrupt)
+    shown = command("extract", "--model", "shapes:vgg", "--images", "photos", "--out", "runs/a")
+    assert (shown.code, shown.err) == (130, "interrupted.\n")
 
 
 def test_the_unexpected_ends_with_1(command, monkeypatch):
@@ -102,5 +106,8 @@ def test_main_ends_the_process_with_the_code():
     assert end.value.code == 2
 
 
-def test_the_choices_are_those_of_the_registries():
-    assert {choice.value for choice in ObjectiveName} == set(OBJECTIVES)
+@pytest.mark.parametrize(
+    ("choices", "known"), [(ObjectiveName, OBJECTIVES), (MethodName, METHODS), (ScoreRange, RANGES), (UnitsName, UNITS)]
+)
+def test_the_choices_are_those_of_the_extraction(choices, known):
+    assert {choice.value for choice in choices} == set(known)

@@ -24,6 +24,7 @@ DISC, STAR = CLASSES
 
 OWN_MODELS = """
 import torch
+from torch import nn
 from neurochains.shapes_spec import PREPROCESS as preprocess
 
 class Tiny(nn.Module):
@@ -53,7 +54,7 @@ def reusing():
 def branching():
     return Branching()
 
-def two():
+def lone():
     return Tiny(outputs=1)
 
 def failing():
@@ -71,7 +72,7 @@ def own(tmp_path) -> str:
 
 
 @pytest.fixture
-def attempt(command, extraction, photos, tmp_path):
+def attempt(command, photos, tmp_path):
     """Return the function that extracts from photos with some options changed."""
 
     def run(**options: object) -> Outcome:
@@ -83,7 +84,7 @@ def attempt(command, extraction, photos, tmp_path):
 
 
 @pytest.fixture
-def refused(attempt, extraction, tmp_path):
+def refused(attempt, tmp_path):
     """Return the function that checks that an attempt is refused with a message of these words, and leaves nothing."""
 
     def check(*words: str, **options: object) -> None:
@@ -98,7 +99,7 @@ def refused(attempt, extraction, tmp_path):
     return check
 
 
-def test_good_input_is_accepted(attempt, tmp_path):
+def test_good_input_is_accepted(attempt, extraction, tmp_path):
     assert attempt().code == 0
     assert (tmp_path / "out" / "run" / "chain.json").is_file()
 
@@ -208,7 +209,7 @@ def test_a_model_that_cannot_be_exported_names_the_line(refused, own):
     refused("torch.export cannot follow Branching", "own.py:20: if images.mean() > 0:", model=f"{own}:branching")
 
 
-def test_a_file_is_put_into_eval_mode_but_a_module_is_the_users(attempt, own):
+def test_a_file_is_put_into_eval_mode_but_a_module_is_the_users(attempt, extraction, own):
     assert attempt(model=f"{own}:training").code == 0
     model = load_model(f"{own}:training").train()
     with pytest.raises(
@@ -254,17 +255,51 @@ def test_weights_that_are_missing(refused, tmp_path):
     refused("There is no weights file", "w.pt", weights=tmp_path / "w.pt")
 
 
-def test_a_pickle_needs_trust(refused, attempt, tmp_path):
+def test_a_pickle_needs_trust(refused, attempt, extraction, tmp_path):
     file = tmp_path / "w.pt"
     torch.save({"state_dict": load_model("shapes:vgg").state_dict(), "args": argparse.Namespace(lr=0.1)}, file)
     refused("runs code from the file", "--trust-pickle", weights=file)
     assert attempt(weights=file, trust_pickle=True).code == 0
 
 
+def test_fewer_outputs_than_classes(refused, own):
+    refused(
+        "Wanted labels below 1, the number of outputs of the network, but 1 is among them",
+        "a model with an output for each class",
+        model=f"{own}:lone",
+    )
+
+
 def test_an_unknown_pre_processing(refused, own, tmp_path):
     file = tmp_path / "models" / "own.py"
     file.write_text(OWN_MODELS.replace("PREPROCESS as preprocess", "PREPROCESS"))
     refused("does not say how its images are prepared", "--input-size, --mean and --std", model=f"{own}:reusing")
+
+
+# the task and the goal
+
+
+def test_a_task_of_one_image(refused):
+    refused("The task has one image", "--single-image", classes=DISC, per_class=1)
+
+
+def test_a_fidelity_that_cannot_be_reached(refused):
+    refused("The smallest divergence that was reached is", "Ask for a larger one", fidelity=1e-12, score_range="binary")
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [
+        ({"fidelity": -1}, "A fidelity is a divergence above 0, such as 0.05; got -1.0"),
+        ({"fidelity": "nan"}, "A fidelity is a divergence above 0, such as 0.05; got nan"),
+        ({"agreement": 1.5}, "An agreement is a share of predictions above 0, at most 1; got 1.5"),
+        ({"size": "521"}, "The network has 520 scored filters; a size is 1 to 520, got 521"),
+        ({"size": "120%"}, "A size as a fraction is above 0, at most 1; got 1.2"),
+        ({"size": "few"}, "--size must be a number of filters (150) or a share of them (0.1, 10%); got 'few'"),
+    ],
+)
+def test_a_goal_that_is_none(refused, goal, words):
+    refused(words, **goal)
 
 
 # places
@@ -274,7 +309,7 @@ def test_an_output_folder_that_exists(refused, saved):
     refused("saved exists already", "--force", out=saved)
 
 
-def test_no_space_left(attempt, saved, monkeypatch, tmp_path):
+def test_no_space_left(attempt, extraction, saved, monkeypatch, tmp_path):
     before = {path: path.read_bytes() for path in saved.iterdir()}
 
     def full(_handle: int) -> None:

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from neurochains.cli.summary import headline, metrics_tables
+from neurochains.cli.summary import metrics_tables, verdict
 
 from .conftest import METRICS
 
@@ -17,14 +17,19 @@ def drawn(metrics) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in cells if row}
 
 
-def test_a_chain_in_one_sentence():
-    wanted = "260 of 520 filters (50.0%) in 8 layers keep 100% of the predictions, at a mean KL of 0.041"
-    assert headline(METRICS) == wanted
+def test_a_chain_in_two_sentences():
+    kept = "260 of 520 filters (50.0%) in 8 layers keep 100% of the predictions, at a mean KL of 0.041."
+    assert verdict(METRICS) == f"{kept} The best other choice of as many filters reaches 3.5."
+    assert verdict({**METRICS, "controls": None}) == kept
+
+
+def test_the_complement_is_no_choice_of_as_many_filters():
+    assert verdict({**METRICS, "controls": {"complement": {"kl": 0.0}, "random": {"kl": 2.0}}}).endswith("reaches 2.")
 
 
 def test_outputs_that_are_no_classes_are_not_predictions():
     metrics = {**METRICS, "kl": None, "agreement": None, "divergence": 0.2}
-    assert headline(metrics).endswith("in 8 layers keep the outputs, at a mean divergence of 0.2")
+    assert "in 8 layers keep the outputs, at a mean divergence of 0.2." in verdict(metrics)
     assert drawn(metrics)["mean divergence"] == ["0.2000"]
     assert "mean KL" not in drawn(metrics)
 

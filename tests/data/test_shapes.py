@@ -122,7 +122,7 @@ def test_every_other_part_is_seen_in_every_image() -> None:
     for name in set(PARTS) - {"corners"}:
         assert (part(name).sum((1, 2)) >= 20).all(), name
     share = part("body").mean((1, 2))
-    assert share.min() > 0.08
+    assert share.min() > 0.04
     assert share.max() < 0.45
 
 
@@ -207,8 +207,8 @@ def test_bad_input_names_the_thing(call: Callable[[], object], error: type[Excep
 
 
 PINNED = {
-    (0, 0, "train"): (148.001, 126.473, 155.680),
-    (7, 3, "val"): (129.512, 146.604, 132.948),
-    (123_456, 0, "test"): (149.228, 130.608, 130.835),
+    (0, 0, "train"): (132.462, 119.634, 143.379),
+    (7, 3, "val"): (118.162, 130.226, 120.393),
+    (123_456, 0, "test"): (161.985, 147.644, 149.100),
 }
-PINNED_MASKS = [815, 215, 282, 318, 122, 597]
+PINNED_MASKS = [685, 186, 228, 271, 103, 844]

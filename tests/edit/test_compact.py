@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from neurochains.errors import LayerError
 from neurochains.network import Network
 
 NAMES = sorted(ARCHITECTURES)
+GATED = ("channels last", "dilated", "grouped", "residual", "reused", "tokens", "windows")
 SHARES = (0.0, 0.2, 0.5, 0.8, 1.0)
 
 
@@ -97,7 +100,7 @@ def test_scores_may_differ_from_image_to_image_and_gradients_agree(name):
         assert torch.allclose(of_kept, zero if values.grad is None else values.grad, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if traced(name).blocks])
+@pytest.mark.parametrize("name", GATED)
 def test_gates_blend_and_skips_leave_out(name):
     network, x = traced(name), images()
     scores = draw_scores(network, 0.5, 1)
@@ -114,9 +117,23 @@ def test_gates_blend_and_skips_leave_out(name):
     assert_same(wanted, compact(network, kept, scores, skipped=tuple(skipped))(x))
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_other_memory_formats_and_half_precision_work_too(name, share):
+    network, x = traced(name), images()
+    scores = draw_scores(network, share, 3)
+    small = compact(network, kept_of(scores), scores)
+    last = torch.channels_last
+    assert_same(small(x), small.to(memory_format=last)(x.contiguous(memory_format=last)))
+    single = small.float()(x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = small(x.float()).float()
+    assert torch.allclose(single, half, atol=0.05 * float(single.abs().max()))
+
+
 def plain(*widths: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 5)).eval()
     for module in model.modules():
@@ -148,8 +165,8 @@ def test_the_result_shares_no_memory_with_the_model():
 def test_removed_filters_are_not_computed():
     network = Network.trace(plain(3, 8, 8), torch.randn(1, *SHAPE))
     small = compact(network, {"0": torch.arange(2), "3": torch.arange(3)})
-    weights = [node.args[1].target for node in small.graph.graph.nodes if node.target is torch.ops.aten.conv2d.default]
-    assert [tuple(small.graph.get_buffer(name).shape) for name in weights] == [(2, 3, 3, 3), (3, 2, 3, 3)]
+    weights = [node.args[1].target for node in small.body.graph.nodes if node.target is torch.ops.aten.conv2d.default]
+    assert [tuple(small.body.get_buffer(name).shape) for name in weights] == [(2, 3, 3, 3), (3, 2, 3, 3)]
 
 
 def test_scores_of_one_cost_nothing_and_others_one_product():
@@ -157,7 +174,7 @@ def test_scores_of_one_cost_nothing_and_others_one_product():
     keep = {"0": torch.arange(3)}
 
     def products(scores):
-        nodes = compact(network, keep, scores).graph.graph.nodes
+        nodes = compact(network, keep, scores).body.graph.nodes
         return sum(node.target is torch.ops.aten.mul.Tensor for node in nodes)
 
     assert products({"0": torch.ones(4)}) == 0

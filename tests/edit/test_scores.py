@@ -99,5 +99,5 @@ def test_gradients_of_scores_and_pixels_flow():
 def test_wrong_inputs_and_names_are_refused():
     with pytest.raises(DataError, match=r"traced for inputs \(B, 3, 16, 16\); got \(3, 3, 8, 8\)"):
         ScoredNetwork(traced("residual"))(torch.zeros(3, 3, 8, 8))
-    with pytest.raises(LayerError, match="No layer is called 'stem.9'. Did you mean stem.0"):
+    with pytest.raises(LayerError, match=r"No layer is called 'stem.9'. Did you mean stem.0"):
         tap(traced("residual"), ["stem.9"])

@@ -12,14 +12,8 @@ from neurochains.network import Costs, Network, measure_costs, measure_seconds
 
 
 def model():
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, groups=8),
-        nn.Flatten(),
-        nn.Linear(288, 5),
-    ).eval()
+    filters = (nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8))
+    return nn.Sequential(*filters, nn.Flatten(), nn.Linear(288, 5)).eval()
 
 
 MACS = 8 * 8 * 8 * 3 * 9 + 6 * 6 * 8 * 9 + 288 * 5

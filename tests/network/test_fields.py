@@ -1,4 +1,4 @@
-"""Receptive fields against gradients: in a net of positive weights a pixel counts exactly where its gradient is not 0."""
+"""Receptive fields against gradients: with positive weights, a pixel counts where its gradient is not 0."""
 
 from __future__ import annotations
 

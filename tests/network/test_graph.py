@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 from neurochains.errors import DataError, ModelError, TraceError, WeightsError
 from neurochains.network import Network
 from neurochains.network.functional import is_functional
+from neurochains.network.quiet import quiet
 
 
 def state(model):
@@ -74,6 +77,18 @@ def test_a_failing_trace_names_the_line_and_leaves_the_model_alone(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_torch_is_quiet_only_while_it_exports():
+    handler = logging.StreamHandler()
+    logger = logging.getLogger("torch.of_this_test")
+    logger.addHandler(handler)
+    try:
+        with quiet():
+            assert handler.level > logging.CRITICAL
+        assert handler.level == logging.NOTSET
+    finally:
+        logger.removeHandler(handler)
+
+
 def test_a_fixed_number_of_images_is_explained():
     class Fixed(nn.Module):
         def __init__(self):
@@ -108,6 +123,28 @@ def test_weights_that_are_not_finite_are_refused(value):
     model[1].running_mean[2] = value
     with pytest.raises(WeightsError, match=r"1.running_mean \(4,\) holds NaN or infinite values"):
         Network.trace(model, torch.randn(1, *SHAPE))
+
+
+def test_a_mask_may_be_infinite():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(768, 5)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0, 0.0, 0.0]))
+
+        def forward(self, x):
+            return torch.softmax(self.head(x.flatten(1)) + self.mask, 1)
+
+    model, x = Masked().eval(), torch.randn(2, *SHAPE)
+    assert torch.allclose(Network.trace(model, x)(x), model(x))
+
+
+def test_layers_that_are_dropped_at_random_are_refused_too():
+    class DropPath(nn.Identity):
+        pass
+
+    with pytest.raises(ModelError, match=r"training mode: 2 \(DropPath\)"):
+        Network.trace(nn.Sequential(nn.Flatten(), nn.Linear(768, 5), DropPath()), torch.randn(1, *SHAPE))
 
 
 @pytest.mark.parametrize("example", [torch.zeros(3), torch.zeros(0, *SHAPE), [1, 2]])
@@ -158,8 +195,6 @@ def test_random_numbers_are_not_folded():
 
 
 def test_importing_the_package_does_not_import_torch():
-    import subprocess
-
     code = "import sys, neurochains; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -27,7 +27,7 @@ def test_the_check_lets_small_differences_pass_and_raises_on_others():
     small = Parity(1e-5, 1.0)
     assert small.check() is small
     for bad in (Parity(2e-4, 1.0), Parity(math.nan, 1.0), Parity(1.0, 0.0)):
-        with pytest.raises(ParityError, match="differs from the original by .* at most 0.0001 was allowed"):
+        with pytest.raises(ParityError, match=r"differs from the original by .* at most 0\.0001 was allowed"):
             bad.check()
 
 

@@ -17,6 +17,7 @@ The network is compacted again whenever a quarter of it has gone, so that each r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class BudgetSettings:
     Attributes:
         rows: backward passes for each measure of curvature.
         rate: share of the living units that the first round removes; `rate_limit` what later rounds may reach.
+        growth: by what factor the rate grows after a round that kept the goal, at least and at most.
+        retreat: by what factor it falls after one that did not, at most and at least.
         polish: further Gauss-Newton steps in a round, at most.
         reserve: the part of the budget at which a round stops polishing.
         low, high: the range of a score.
@@ -49,9 +52,9 @@ class BudgetSettings:
     rows: int = 6
     rate: float = 0.2
     rate_limit: float = 0.5
-    growth: float = 1.25
-    retreat: float = 0.4
-    polish: int = 3
+    growth: tuple[float, float] = (1.1, 2.0)
+    retreat: tuple[float, float] = (0.25, 0.75)
+    polish: int = 5
     reserve: float = 0.6
     low: float = 1e-3
     high: float = float("inf")
@@ -97,13 +100,13 @@ class Search:
             kept = self.goal.fits(divergence, self.live)
             self._note(divergence, kept)
             if kept:
-                rate = min(rate * self.settings.growth, self.settings.rate_limit)
+                rate = min(rate * self._change(divergence, self.settings.growth), self.settings.rate_limit)
                 curvature = self._measure(self.live.scores)
                 continue
             self.live.restore(before)
             if count == 1:
                 break
-            rate *= self.settings.retreat
+            rate *= self._change(divergence, self.settings.retreat)
 
     def polish(self, steps: int) -> float:
         """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before."""
@@ -187,6 +190,11 @@ class Search:
         room = len(self.live) - self.goal.least
         return max(1, min(int(rate * len(self.live)), room))
 
+    def _change(self, divergence: float, bounds: tuple[float, float]) -> float:
+        """Return by what to change the rate: much when the divergence is far from where it should be."""
+        wanted = self.settings.reserve * self.goal.limit
+        return min(max(math.sqrt(wanted / max(divergence, 1e-12)), bounds[0]), bounds[1])
+
     def _out_of_time(self) -> bool:
         return time.perf_counter() - self._began > self.settings.seconds
 
@@ -237,16 +245,17 @@ def certify(live: LiveNetwork, goal: Goal, *, most_rounds: int = 20) -> dict[str
 
 
 def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
-    return leave_one_out_divergence(
-        live.network, live.images, scores, objective=live.objective, original=live.original
-    )
+    return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
 def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, patience: int = 10) -> int:
     """Drop what the goal can spare, cheapest first, until some in a row cannot go; returns how many units went."""
     flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
-    spare = [int(unit) for unit, cost in zip(live.alive[flat.argsort(stable=True)], flat.sort().values, strict=True)
-             if goal.could_spare(float(cost))]
+    spare = [
+        int(unit)
+        for unit, cost in zip(live.alive[flat.argsort(stable=True)], flat.sort().values, strict=True)
+        if goal.could_spare(float(cost))
+    ]
     dropped = failed = 0
     for unit in spare:
         if len(live) <= goal.least or failed == patience:

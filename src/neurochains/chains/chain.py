@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ class Chain:
     def paths(self, k: int = 3) -> dict[int, list[routes.Path]]:
         """Return the `k` best chains of each class, by output index; see `neurochains.chains.paths`."""
         return routes.paths(self.network, self.task, self.subnetwork, k)
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write the report: one HTML file; returns where it is. See `neurochains.report.write_report`."""
+        upstairs = import_module("neurochains.report")  # the one thing above that a chain knows by name
+        return upstairs.write_report(self, path, **options)
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Return the folder that the chain was saved to: a JSON document and safetensors files.

@@ -15,13 +15,14 @@ Shapes: n living units, B images, K outputs, R rows for each image.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from neurochains.chains.live import LiveNetwork
-from neurochains.chains.objectives import Objective, kl_divergence
+from neurochains.chains.objectives import Objective, kl_divergence, squared_error
 
 __all__ = ["Curvature", "measure_curvature", "output_factor"]
 
@@ -41,8 +42,8 @@ class Curvature:
     def compensate(self, fixed: Tensor, free: Tensor, damping: float) -> Tensor:
         """Return the smallest change of the free scores that makes up for a change of the others: ``(n,)``.
 
-        Minimises ``g . d + 1/2 |J d|^2 + damping / 2 |d|^2`` over the free part of ``d``, the rest being `fixed`; solved
-        in the space of the outputs (Woodbury), which has far fewer dimensions than there are scores.
+        Minimises ``g . d + 1/2 |J d|^2 + damping / 2 |d|^2`` over the free part of ``d``, the rest being `fixed`;
+        solved in the space of the outputs (Woodbury), which has far fewer dimensions than there are scores.
         """
         jacobian = self.jacobian[:, free]
         slope = self.gradient[free] + jacobian.T @ (self.jacobian @ fixed)
@@ -55,13 +56,21 @@ class Curvature:
 
 
 def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator: torch.Generator) -> Curvature:
-    """Return the quadratic model of the divergence around scores ``(n,)``."""
+    """Return the quadratic model of the divergence around scores ``(n,)``; flat where no unit reaches the outputs.
+
+    For an objective that curves nowhere, such as an absolute error, the model is that of the squared error.
+    """
     count = len(live.images)
     each = scores.detach().expand(count, -1).clone().requires_grad_(True)
     outputs = live.logits(each)
     divergence = live.objective(outputs, live.original).mean()
-    gradient = torch.autograd.grad(divergence, each, retain_graph=True)[0].sum(0)
-    factor = _folded(output_factor(live.objective, outputs.detach(), live.original), rows, generator)
+    if not divergence.requires_grad:
+        return Curvature(torch.zeros_like(each), torch.zeros_like(scores), float(divergence))
+    guide, factor = live.objective, output_factor(live.objective, outputs.detach(), live.original)
+    if not factor.any():
+        guide, factor = squared_error, output_factor(squared_error, outputs.detach(), live.original)
+    gradient = torch.autograd.grad(guide(outputs, live.original).mean(), each, retain_graph=True)[0].sum(0)
+    factor = _folded(factor, rows, generator)
     jacobian = [
         torch.autograd.grad(outputs, each, factor[:, row] / math.sqrt(count), retain_graph=row + 1 < factor.shape[1])[0]
         for row in range(factor.shape[1])
@@ -70,7 +79,10 @@ def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator
 
 
 def output_factor(objective: Objective, outputs: Tensor, original: Tensor) -> Tensor:
-    """Return ``A`` ``(B, R, K)`` with ``A^T A`` the curvature of the divergence in the outputs, weightiest rows first."""
+    """Return ``A`` ``(B, R, K)`` with ``A^T A`` the divergence's curvature in the outputs, weightiest rows first.
+
+    Directions in which the divergence curves downwards count as flat.
+    """
     if objective is kl_divergence:
         q = outputs.softmax(-1)
         root = q.sqrt().unsqueeze(2)
@@ -90,15 +102,13 @@ def _root_of_hessian(objective: Objective, outputs: Tensor, original: Tensor) ->
     return values.clamp_min(0).sqrt().unsqueeze(2) * vectors.mT
 
 
-def _batch_hessian(function, outputs: Tensor) -> Tensor:
+def _batch_hessian(function: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
     """Return the second derivatives ``(B, K, K)`` of a sum over samples, one output at a time."""
     outputs = outputs.detach().requires_grad_(True)
     (slope,) = torch.autograd.grad(function(outputs), outputs, create_graph=True)
     if not slope.requires_grad:
         return torch.zeros(*outputs.shape, outputs.shape[1], device=outputs.device)
-    columns = [
-        torch.autograd.grad(slope[:, k].sum(), outputs, retain_graph=True)[0] for k in range(outputs.shape[1])
-    ]
+    columns = [torch.autograd.grad(slope[:, k].sum(), outputs, retain_graph=True)[0] for k in range(outputs.shape[1])]
     return torch.stack(columns, 1)
 
 

@@ -27,8 +27,17 @@ class Goal:
 
     def comfortable(self, divergence: float, reserve: float, live: LiveNetwork) -> bool:
         """Return whether further tuning is not worth its time."""
-        limit = self.divergence if math.isfinite(self.divergence) else 0.5 if self.agreement else 0.02
-        return divergence <= reserve * limit and self.fits(divergence, live)
+        return divergence <= reserve * self.limit and self.fits(divergence, live)
+
+    @property
+    def limit(self) -> float:
+        """The divergence to stay under on the way: the goal's own, or a usual one where the goal is another."""
+        return self.divergence if math.isfinite(self.divergence) else 0.5 if self.agreement else 0.05
+
+    @property
+    def is_size(self) -> bool:
+        """Whether all that is asked for is a number of units."""
+        return math.isinf(self.divergence) and not self.agreement
 
     def hopeless(self, before: float, after: float, steps: int) -> bool:
         """Return whether the goal stays out of reach if the remaining steps gain what the last one did."""
@@ -62,7 +71,9 @@ def make_goal(*, fidelity: float | None, agreement: float | None, size: int | fl
     if size is not None:
         return Goal(least=_units(size, total))
     fidelity = 0.05 if fidelity is None else fidelity
-    _check(fidelity > 0 and math.isfinite(fidelity), f"A fidelity is a divergence above 0, such as 0.05; got {fidelity}.")
+    _check(
+        fidelity > 0 and math.isfinite(fidelity), f"A fidelity is a divergence above 0, such as 0.05; got {fidelity}."
+    )
     return Goal(divergence=float(fidelity))
 
 
@@ -72,7 +83,8 @@ def _units(size: int | float, total: int) -> int:
     if isinstance(size, float):
         _check(0 < size <= 1, f"A size as a fraction is above 0, at most 1; got {size}.")
         return max(1, round(size * total))
-    _check(1 <= size <= total, f"The network has {total} scored filters; a size is 1 to {total}, got {size}.")
+    _check(size >= 1, f"A size is at least 1 filter; got {size}.")
+    _check(size <= total, f"The network has {total} scored filters; a size is 1 to {total}, got {size}.")
     return size
 
 

@@ -4,8 +4,8 @@
    ``a = 0`` at first (Eq. 6, 7).
 2. Adam minimises the mean divergence ``+ lam * sum |S| + lam_g * sum a`` (Eq. 8) at a fixed learning rate. Scores are
    clamped to be non-negative after each step, or to [0, 1]; gate logits to [-2, 2], since Eq. 8 is unbounded below.
-3. It stops when the mean loss of the last 10 steps differs from that of the 10 before by less than 0.05, after 200 steps
-   at the earliest.
+3. It stops when the mean loss of the last 10 steps differs from that of the 10 before by less than 0.05, after 200
+   steps at the earliest.
 4. Filters with scores below the threshold and blocks with ``G < 0.5`` are removed; the other gates become 1.
 5. The surviving scores are refitted on the divergence alone.
 
@@ -80,7 +80,7 @@ def paper_scores(
         blocks: which get a gate; none for the recipe without gates.
         objective: the divergence of Eq. 4.
         settings: see `PaperSettings`.
-        size: keep this many units, those of the largest scores, instead of thresholding.
+        size: keep this many units, those of the largest scores, instead of thresholding; fewer if fewer are above 0.
         report: called after each step.
     """
     scores, alphas = _optimise(network, images, layers, blocks, objective, settings, report)
@@ -89,10 +89,8 @@ def paper_scores(
     for layer, values in zip(layers, scores, strict=True):
         if layer.name in inside:
             values.zero_()
-    threshold = settings.threshold if size is None else _cut(scores, size)
-    units = {
-        layer.name: torch.where(values >= threshold, values, 0.0) for layer, values in zip(layers, scores, strict=True)
-    }
+    kept = [values * (values >= settings.threshold) for values in scores] if size is None else _largest(scores, size)
+    units = {layer.name: values for layer, values in zip(layers, kept, strict=True)}
     found = Scores(units, {name: gate for name, gate in gates.items() if gate == 0})
     return refit(network, images, found, objective=objective, steps=settings.refit, high=settings.high)
 
@@ -147,6 +145,8 @@ def _settled(losses: Sequence[float], difference: float) -> bool:
     return abs(sum(losses[-10:]) - sum(losses[-20:-10])) / 10 < difference
 
 
-def _cut(scores: Sequence[Tensor], size: int) -> float:
-    values = torch.cat(list(scores)).sort(descending=True).values
-    return max(float(values[min(size, len(values)) - 1]), 1e-12)
+def _largest(scores: Sequence[Tensor], size: int) -> list[Tensor]:
+    """Return the scores with all but the `size` largest at 0; of equal ones, those of earlier layers stay."""
+    values = torch.cat(list(scores))
+    values[values.argsort(descending=True, stable=True)[size:]] = 0.0
+    return list(values.split([len(part) for part in scores]))

@@ -54,7 +54,7 @@ def refit_live(live: LiveNetwork, *, steps: int, lr: float = 0.02, high: float =
         divergence = live.divergence(scores)
         if float(divergence.detach()) < best:
             best, kept = float(divergence.detach()), scores.detach().clone()
-        if step == steps or not torch.isfinite(divergence):
+        if step == steps or not torch.isfinite(divergence) or not divergence.requires_grad:
             break
         adam.zero_grad()
         divergence.backward()

@@ -85,4 +85,6 @@ class Scores:
 
     def compact(self, network: Network) -> SubNetwork:
         """Return the sub-network as a plain module of its kept units alone."""
-        return compact(network, {n: v.nonzero().flatten() for n, v in self.units.items()}, self.units, skipped=self.skipped)
+        return compact(
+            network, {n: v.nonzero().flatten() for n, v in self.units.items()}, self.units, skipped=self.skipped
+        )

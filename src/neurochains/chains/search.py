@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -37,8 +37,8 @@ class SearchSettings:
     gates: bool = False
     refit: int = 60
     seed: int = 0
-    budget: BudgetSettings = BudgetSettings()
-    paper: PaperSettings = PaperSettings()
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    paper: PaperSettings = field(default_factory=PaperSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ def _by_paper(
         layers=layers,
         blocks=network.blocks if settings.gates else (),
         objective=objective,
-        settings=replace(settings.paper, refit=settings.refit, high=_range(settings.score_range).get("high", float("inf"))),
+        settings=replace(
+            settings.paper, refit=settings.refit, high=_range(settings.score_range).get("high", float("inf"))
+        ),
         size=goal.least if goal.least > 1 else None,
         report=note,
     )

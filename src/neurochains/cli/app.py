@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import neurochains
 from neurochains.cli.console import INTERRUPTED, forgive_encoding, show_logs, tell
@@ -22,8 +23,22 @@ from neurochains.cli.values import ManyValues
 
 __all__ = ["app", "main", "run"]
 
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C where none of them answers to it ends them alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell("interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="neurochains",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,9 +81,6 @@ def run(args: Sequence[str]) -> int:
     ordered = _debug_first(args)
     try:
         return app(args=ordered, prog_name="neurochains", standalone_mode=False) or 0
-    except typer.Abort:
-        tell("interrupted")
-        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: everything ends in a message and an exit code
         return report_failure(error, debug="--debug" in ordered[:1])
 

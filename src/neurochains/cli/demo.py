@@ -11,7 +11,7 @@ from neurochains.cli.console import results_console, tell, working
 from neurochains.cli.options import Force, OutFolder, Quiet
 from neurochains.cli.places import check_folder
 from neurochains.cli.progress import duration, extraction_progress
-from neurochains.cli.summary import headline, metrics_tables
+from neurochains.cli.summary import metrics_tables, verdict
 
 if TYPE_CHECKING:
     from neurochains.chains import Chain
@@ -71,7 +71,7 @@ def _write_page(chain: Chain, page: Path, quiet: bool) -> None:
 def _show(chain: Chain, page: Path, seconds: float) -> None:
     console = results_console()
     console.print(metrics_tables(chain.metrics))
-    text = f"\n{headline(chain.metrics)}.\nThe report is in {page} ({page.stat().st_size / 1e6:.1f} MB)."
+    text = f"\n{verdict(chain.metrics)}\nThe report is in {page} ({page.stat().st_size / 1e6:.1f} MB)."
     console.print(f"{text} All of it took {duration(seconds)}.", soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from neurochains.cli.console import results_console, tell, working, write_json
 from neurochains.cli.models import ModelChoice, check_device
 from neurochains.cli.places import check_folder
 from neurochains.cli.progress import extraction_progress
-from neurochains.cli.summary import headline, metrics_tables
+from neurochains.cli.summary import metrics_tables, verdict
 from neurochains.cli.values import given, one_target
 
 if TYPE_CHECKING:
@@ -77,9 +77,8 @@ def show_chain(chain: Chain, out: Path, *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         console = results_console()
         console.print(metrics_tables(chain.metrics))
-        console.print(
-            f"\n{headline(chain.metrics)}.\nSaved in {out}; see it with: neurochains report {out}", soft_wrap=True
-        )
+        console.print(f"\n{verdict(chain.metrics)}", soft_wrap=True)
+        console.print(f"Saved in {out}; see it with: neurochains report {shlex.quote(str(out))}", soft_wrap=True)
 
 
 def command_line() -> str:
@@ -101,9 +100,9 @@ class _Job:
     def run(self, *, quiet: bool) -> Chain:
         """Return the chain, saved. Nothing is written before it is complete."""
         check_folder(self.out, force=self.force)
-        check_device(self.settings.get("device"))
         kept = f"{self.out} is as it was." if self.out.exists() else f"nothing was written to {self.out}."
         with working(kept):
+            check_device(self.settings.get("device"))
             model = self.choice.load()
             chain = self._extracted(model, self._task(model), quiet)
             chain.provenance["command"] = command_line()

@@ -108,7 +108,7 @@ class _BarOf:
 
 
 def _bar() -> Any:
-    from rich.progress import BarColumn, TaskProgressColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
     columns = (
         SpinnerColumn(),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from neurochains.cli.console import results_console, working, write_json
 from neurochains.cli.options import AsJson, Run
-from neurochains.cli.summary import headline, metrics_tables
+from neurochains.cli.summary import metrics_tables, verdict
 
 __all__ = ["show"]
 
@@ -28,7 +28,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
     console = results_console()
     console.print(_origin(document))
     console.print(metrics_tables(document["metrics"]))
-    console.print(f"\n{headline(document['metrics'])}.", soft_wrap=True)
+    console.print(f"\n{verdict(document['metrics'])}", soft_wrap=True)
 
 
 def _origin(document: Mapping[str, Any]) -> Table:
@@ -47,5 +47,13 @@ def _lines(provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterat
     yield "model", f"{model['name'] or 'without a name'}, weights: {model['weights'] or 'unknown'}"
     yield "classes", ", ".join(provenance.get("classes", {}).values())
     yield "images", images + (f" and {len(held['names'])} held out" if held else "")
-    yield "settings", ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    yield "settings", ", ".join(f"{name} {_words(value)}" for name, value in settings.items() if _is_short(value))
     yield "made", f"{provenance['created']} with neurochains {provenance['packages']['neurochains']}\n"
+
+
+def _is_short(value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping)
+
+
+def _words(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from neurochains.cli.progress import duration
 
-__all__ = ["headline", "metrics_tables"]
+__all__ = ["metrics_tables", "verdict"]
 
 Metrics = Mapping[str, Any]
 
+_OTHER_SIZE = "complement"  # the control that has not as many filters as the chain
 _FIDELITY = (
     ("mean KL", "kl", ".4f"),
     ("median KL", "kl_median", ".4f"),
@@ -26,15 +27,17 @@ _FIDELITY = (
 )
 
 
-def headline(metrics: Metrics) -> str:
-    """Return a chain in one sentence: how much of the network is kept, and how faithful that is."""
+def verdict(metrics: Metrics) -> str:
+    """Return a chain in two sentences: what is kept of the network and how faithful that is; and what others reach."""
     share = metrics["filters"] / max(metrics["of"], 1)
-    text = f"{metrics['filters']:,} of {metrics['of']:,} filters ({share:.1%}) in {metrics['layers']} layers"
+    kept = f"{metrics['filters']:,} of {metrics['of']:,} filters ({share:.1%}) in {metrics['layers']} layers"
     if metrics.get("kl") is not None:
-        text += f" keep {metrics['agreement']:.0%} of the predictions, at a mean KL of {metrics['kl']:.3g}"
+        kept += f" keep {metrics['agreement']:.0%} of the predictions, at a mean KL of {metrics['kl']:.3g}"
     elif metrics.get("divergence") is not None:
-        text += f" keep the outputs, at a mean divergence of {metrics['divergence']:.3g}"
-    return text
+        kept += f" keep the outputs, at a mean divergence of {metrics['divergence']:.3g}"
+    controls = [values for name, values in (metrics.get("controls") or {}).items() if name != _OTHER_SIZE]
+    others = [value for value in map(_divergence, controls) if value is not None]
+    return f"{kept}." + (f" The best other choice of as many filters reaches {min(others):.3g}." if others else "")
 
 
 def metrics_tables(metrics: Metrics) -> Group:
@@ -83,12 +86,16 @@ def _pairs(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
 
 
 def _control_table(metrics: Metrics) -> Table:
-    table = _table("\nOther sub-networks, refitted alike", "KL", "predictions kept")
+    table = _table("\nBeside other sub-networks", "divergence", "predictions kept")
     rows = {"this chain": metrics, **metrics["controls"]}
     for name, values in rows.items():
-        divergence = values.get("kl") if values.get("kl") is not None else values.get("divergence")
-        table.add_row(name.replace("_", " "), _number(divergence, ".4f"), _number(values.get("agreement"), ".1%"))
+        agreement = _number(values.get("agreement"), ".1%")
+        table.add_row(name.replace("_", " "), _number(_divergence(values), ".4f"), agreement)
     return table
+
+
+def _divergence(values: Metrics) -> float | None:
+    return values.get("kl") if values.get("kl") is not None else values.get("divergence")
 
 
 def _table(title: str, *columns: str) -> Table:

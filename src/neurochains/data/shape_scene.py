@@ -3,7 +3,8 @@
 1. a backdrop: two muted colours blending across the image, with soft unevenness,
 2. clutter on it: blobs, lines, and fragments that look like small pieces of other objects,
 3. the object: silhouette, outline inside its edge, filled in its colour, texture marks on the fill,
-4. the camera: brightness, contrast and noise.
+4. twigs in front of it all: a few thin lines,
+5. the camera: brightness, contrast and noise.
 
 Every scene takes the same number of random values in the same order whatever is drawn, so the object
 can be exchanged and all else stays. Only `Generator.random` is used: its stream is the same everywhere.
@@ -40,7 +41,7 @@ _LIGHT = np.array([0.97, 0.95, 0.90])
 _DARK = np.array([0.13, 0.12, 0.17])
 _ROW, _COLUMN = np.mgrid[0:SIDE, 0:SIDE] + 0.5
 _KNOTS = 7
-_BLOBS, _LINES, _FRAGMENTS = 4, 3, 4
+_BLOBS, _LINES, _FRAGMENTS, _TWIGS = 4, 3, 4, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ def picture(rng: np.random.Generator, attributes: tuple[str, str, str]) -> tuple
     canvas = _backdrop(rng)
     clutter = _clutter(rng, canvas)
     layers = _paint(canvas, pose, attributes)
-    body = layers.sum(axis=0) >= 0.5
+    twigs = _twigs(rng, canvas) >= 0.5
+    body = (layers.sum(axis=0) >= 0.5) & ~twigs
     shown = [body & (layers.argmax(axis=0) == number) for number in range(len(layers))]
     corners = body & _near_corners(pose, attributes[0])
-    return _photograph(rng, canvas), np.stack([body, *shown, corners, (clutter >= 0.5) & ~body])
+    return _photograph(rng, canvas), np.stack([body, *shown, corners, ((clutter >= 0.5) | twigs) & ~body])
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -113,6 +115,11 @@ def _clutter(rng: np.random.Generator, canvas: Array) -> Array:
     return np.maximum.reduce(covers)
 
 
+def _twigs(rng: np.random.Generator, canvas: Array) -> Array:
+    """Paint the lines that hang in front of everything and return their coverage (H, W)."""
+    return np.maximum.reduce([_line(rng, canvas) for _ in range(_TWIGS)])
+
+
 def _blob(rng: np.random.Generator, canvas: Array) -> Array:
     x, y = _between(rng, 0, SIDE), _between(rng, 0, SIDE)
     across, along = turned(_COLUMN - x, _ROW - y, np.pi * rng.random())
@@ -143,7 +150,7 @@ def _fragment(rng: np.random.Generator, canvas: Array) -> Array:
 
 
 def _object_pose(rng: np.random.Generator) -> _Pose:
-    radius = _between(rng, 12.5, 20.5)
+    radius = _between(rng, 10, 20)
     margin = 1.08 * radius
     x, y = _between(rng, margin, SIDE - margin), _between(rng, margin, SIDE - margin)
     return _pose(rng, x, y, radius)
@@ -151,7 +158,7 @@ def _object_pose(rng: np.random.Generator) -> _Pose:
 
 def _fragment_pose(rng: np.random.Generator) -> _Pose:
     x, y = _between(rng, 0, SIDE), _between(rng, 0, SIDE)
-    return _pose(rng, x, y, _between(rng, 3.5, 7))
+    return _pose(rng, x, y, _between(rng, 3.5, 8))
 
 
 def _pose(rng: np.random.Generator, x: float, y: float, radius: float) -> _Pose:
@@ -164,7 +171,7 @@ def _pose(rng: np.random.Generator, x: float, y: float, radius: float) -> _Pose:
         texture_x=radius * _between(rng, -0.3, 0.3),
         texture_y=radius * _between(rng, -0.3, 0.3),
         light_marks=bool(rng.random() < 0.6),
-        tint=0.16 * (rng.random(3) - 0.5),
+        tint=0.24 * (rng.random(3) - 0.5),
     )
 
 
@@ -193,8 +200,8 @@ def _mark_colour(fill: Array, *, light: bool) -> Array:
 
 
 def _photograph(rng: np.random.Generator, canvas: Array) -> NDArray[np.uint8]:
-    """Return the canvas as a camera sees it: contrast, brightness, then noise (C, H, W)."""
-    contrast, brightness = _between(rng, 0.7, 1.15), _between(rng, -0.1, 0.1)
-    noise = rng.random(canvas.shape) - rng.random(canvas.shape)
-    seen = 0.5 + contrast * (canvas - 0.5) + brightness + _between(rng, 0.02, 0.10) * noise
+    """Return the canvas as a camera sees it (C, H, W): mostly clear, now and then hazy or grainy."""
+    contrast, brightness = 1.15 - 0.65 * rng.random() ** 2, _between(rng, -0.1, 0.1)
+    grain = (0.02 + 0.15 * rng.random() ** 2) * (rng.random(canvas.shape) - rng.random(canvas.shape))
+    seen = 0.5 + contrast * (canvas - 0.5) + brightness + grain
     return np.rint(255 * np.clip(seen, 0, 1)).astype(np.uint8)

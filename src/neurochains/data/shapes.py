@@ -11,7 +11,8 @@ Which part of a picture is what is known. A mask of `PARTS` says where each part
 - ``texture``: the stripes, dots, checks or rings,
 - ``fill``: the object's colour between the marks,
 - ``corners``: the parts of the body around its outward corners, across the other parts; none on a disc,
-- ``clutter``: blobs, lines and fragments of the background, where the object does not hide them.
+- ``clutter``: blobs, lines and fragments of the background, where the object does not hide them, and the
+  few lines in front of the object, which hide its parts.
 
 The rest of the picture is backdrop. See `neurochains.shapes_spec` for the classes and what they share.
 """

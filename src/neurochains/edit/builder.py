@@ -156,7 +156,10 @@ class Builder:
         sizes[flow.axis] = len(alive)
         shape = [-1 if axis == flow.axis else 1 for axis in range(len(sizes))]
         values = flow.constant[alive].to(flow.value.dtype).view(shape)
-        node = self.call(aten.expand.default, self.hold(values), sizes)
+        held = self.hold(values)
+        if flow.node is not None:  # under autocast, the type is known only when it runs
+            held = self.call(aten.to.other, held, flow.node)
+        node = self.call(aten.expand.default, held, sizes)
         if flow.node is not None:
             places = self.hold(_places(alive, flow.width)[flow.alive])
             node = self.call(aten.index_copy.default, node, flow.axis, places, flow.node)

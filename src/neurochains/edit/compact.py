@@ -80,11 +80,11 @@ class SubNetwork(nn.Module):
 
     def __init__(self, compact_network: CompactNetwork, scores: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.graph = _bake(compact_network, scores)
+        self.body = _bake(compact_network, scores)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(B, outputs)``."""
-        return self.graph(images)
+        return self.body(images)
 
 
 def compact(

@@ -95,10 +95,11 @@ def shape_scores(scores: Tensor | None, layer: Layer) -> Tensor | float:
 
 def shape_gate(gate: Tensor | None, block: Block) -> Tensor:
     """Return a gate, a number or ``(B,)``, in the shape that multiplies a block's output."""
-    gate = torch.ones(()) if gate is None else gate
+    if gate is None or not gate.ndim:
+        return torch.ones(()) if gate is None else gate
     value = block.exit.meta["val"]
     shape = [1] * value.ndim
-    return (_by_image(gate, value, shape) if gate.ndim else gate).view(shape)
+    return _by_image(gate, value, shape).view(shape)
 
 
 def _by_image(rows: Tensor, value: Tensor, shape: list[int]) -> Tensor:
@@ -110,7 +111,7 @@ def _by_image(rows: Tensor, value: Tensor, shape: list[int]) -> Tensor:
     if found is None:
         raise DataError(f"This map {tuple(value.shape)} is the same for all images: it takes one score for each unit.")
     axis, windows = found
-    shape[axis] = -1
+    shape[axis] = len(rows) * windows
     return rows.repeat_interleave(windows, 0) if windows > 1 else rows
 
 

@@ -14,21 +14,29 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
-__all__ = ["is_functional", "make_functional"]
+__all__ = ["drop_without_effect", "is_functional", "make_functional"]
 
 _DROPOUT = frozenset({aten.dropout.default, aten.feature_dropout.default})
 
 
 def make_functional(graph: fx.Graph) -> None:
-    """Replace, in place, the in-place operations that write into memory of their own; drop what has no effect."""
-    _drop_dropout(graph)
-    _drop_checks(graph)
+    """Replace, in place, the in-place operations that write into memory of their own."""
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
         target = _functional_target(node)
         if target is not None and _owns_its_memory(node.args[0], node, order):
             _redirect(node, order)
             node.target = target
+
+
+def drop_without_effect(graph: fx.Graph) -> None:
+    """Remove, in place, dropout that lets everything pass and run-time checks of types and sizes."""
+    for node in reversed(list(graph.nodes)):
+        if node.target in _DROPOUT and not node.args[2]:
+            node.replace_all_uses_with(node.args[0])
+        elif node.users or "assert" not in str(node.target):
+            continue
+        graph.erase_node(node)
 
 
 def is_functional(graph: fx.Graph) -> bool:
@@ -84,17 +92,3 @@ def _redirect(node: fx.Node, order: dict[fx.Node, int]) -> None:
     written = node.args[0]
     assert isinstance(written, fx.Node)
     written.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
-
-
-def _drop_dropout(graph: fx.Graph) -> None:
-    """Remove dropout that lets everything pass: it returns its very argument."""
-    for node in [node for node in graph.nodes if node.target in _DROPOUT and not node.args[2]]:
-        node.replace_all_uses_with(node.args[0])
-        graph.erase_node(node)
-
-
-def _drop_checks(graph: fx.Graph) -> None:
-    """Remove run-time checks of types and sizes: they have no result."""
-    for node in reversed(list(graph.nodes)):
-        if node.op == "call_function" and not node.users and "assert" in str(node.target):
-            graph.erase_node(node)

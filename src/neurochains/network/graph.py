@@ -4,7 +4,8 @@
 2. In-place operations (`relu_`, `add_` and friends) become `relu`, `add`; where one writes into a view, the exported
    program is decomposed, which is slower.
 3. Parameters and buffers become attributes of one flat module; they share storage with the model's.
-4. Batch norm is written back as one operation, so that it can be read as a part of its convolution.
+4. Batch norm is written back as one operation, so that it can be read as a part of its convolution; views become
+   reshapes, so that the graph runs in any memory format.
 5. What depends on constants alone (weight standardisation, position tables) is computed once.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from neurochains.errors import ModelError, NeuroChainsError, TraceError, WeightsError
-from neurochains.network.functional import is_functional, make_functional
+from neurochains.network.functional import drop_without_effect, is_functional, make_functional
 from neurochains.network.nodes import is_learnt
 from neurochains.network.quiet import quiet
 from neurochains.network.stops import stopping_line
@@ -27,6 +28,9 @@ from neurochains.network.stops import stopping_line
 aten = torch.ops.aten
 
 __all__ = ["export_graph"]
+
+_MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+_MOODY_NAMES = frozenset({"DropPath", "StochasticDepth"})
 
 
 def export_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -45,6 +49,7 @@ def export_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     _check_mode(model)
     _check_finite(model)
     module = _functional_module(_exported(model, example))
+    _free_views(module.graph)
     _restore_batch_norm(module.graph)
     _restore_copies(module.graph)
     _fold_constants(module)
@@ -55,9 +60,8 @@ def export_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def _check_mode(model: nn.Module) -> None:
-    moody = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
     for name, module in model.named_modules():
-        if module.training and isinstance(module, moody):
+        if module.training and (isinstance(module, _MOODY) or type(module).__name__ in _MOODY_NAMES):
             raise ModelError(
                 f"The model is in training mode: {name.removeprefix('model.')} ({type(module).__name__}) would answer "
                 "differently each time. Call model.eval() first."
@@ -65,8 +69,12 @@ def _check_mode(model: nn.Module) -> None:
 
 
 def _check_finite(model: nn.Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    """Refuse weights that are not finite; a mask among the buffers may be infinite."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    masks = {name for name, _ in model.named_buffers() if "running_" not in name}
+    for name, tensor in tensors:
+        sound = ~torch.isnan(tensor) if name in masks else torch.isfinite(tensor)
+        if not sound.all():
             raise WeightsError(
                 f"{name.removeprefix('model.')} {tuple(tensor.shape)} holds NaN or infinite values: "
                 "no output of this model means anything. Load sound weights."
@@ -127,6 +135,7 @@ def _unlifted(program: torch.export.ExportedProgram) -> fx.GraphModule:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     (result,) = program.graph_signature.user_outputs
     graph.output(next(copy for node, copy in copies.items() if node.name == result))
+    drop_without_effect(graph)
     return fx.GraphModule(root, graph)
 
 
@@ -145,6 +154,13 @@ def _constant(graph: fx.Graph, root: nn.Module, name: str, tensor: Tensor, like:
     node = graph.get_attr(flat)
     node.meta = {**like.meta, "constant": name.removeprefix("model.")}
     return node
+
+
+def _free_views(graph: fx.Graph) -> None:
+    """Write views as reshapes, which work in every memory format."""
+    for node in graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
 
 
 def _restore_batch_norm(graph: fx.Graph) -> None:

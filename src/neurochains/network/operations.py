@@ -44,7 +44,8 @@ NORMALISING = _operations("layer_norm group_norm instance_norm native_layer_norm
 KEEPING = (
     _operations(
         "relu relu6 hardtanh gelu silu hardswish hardsigmoid sigmoid tanh elu selu celu leaky_relu mish softplus "
-        "log_sigmoid exp sqrt rsqrt abs neg log reciprocal square clamp clamp_min clamp_max pow.Tensor_Scalar erf "
+        "log_sigmoid exp sqrt rsqrt abs neg log reciprocal square sin cos floor round erf "
+        "clamp clamp_min clamp_max pow.Tensor_Scalar "
         "mul.Scalar add.Scalar sub.Scalar div.Scalar rsub.Scalar dropout feature_dropout alias detach "
         "_to_copy to.dtype zeros_like ones_like"
     )
@@ -65,9 +66,9 @@ POOLING = _operations(
 PADDING = _operations("pad constant_pad_nd")
 
 MOVING = _operations(
-    "view reshape _unsafe_view flatten.using_ints unflatten.int permute transpose.int t movedim.int movedim.intlist "
+    "reshape flatten.using_ints unflatten.int permute transpose.int t movedim.int movedim.intlist "
     "squeeze squeeze.dim squeeze.dims unsqueeze expand expand_as repeat cat stack split.Tensor split_with_sizes chunk "
     "unbind.int slice.Tensor select.int narrow index_select roll flip clone contiguous pixel_shuffle pixel_unshuffle "
-    "channel_shuffle"
+    "channel_shuffle slice_scatter select_scatter"
 ) | {operator.getitem}
 """What moves values, or copies them, without changing any."""

@@ -39,7 +39,6 @@ __all__ = ["Provenance", "trace_provenance"]
 
 _NOTHING = 0
 _COPIES = frozenset({aten.clone.default, aten.contiguous.default})
-_VIEWS = frozenset({aten.view.default, aten._unsafe_view.default})
 
 
 class Provenance:
@@ -105,7 +104,7 @@ class Provenance:
         if node.target in _COPIES:
             return shadows[0]
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._operand)
-        target: Any = aten.reshape.default if node.target in _VIEWS else node.target
+        target: Any = node.target
         try:
             return target(*args, **kwargs)
         except (RuntimeError, TypeError, IndexError):  # sizes that hold for some batches only

@@ -91,9 +91,7 @@ def clearest(answers: Answers, label: int, rows: Sequence[int]) -> int:
 
 def _given(task: Task) -> Task:
     """Return a task without what it holds out."""
-    return Task(
-        task.images, task.labels, task.class_names, names=task.names, pixels=task.pixels, digests=task.digests
-    )
+    return Task(task.images, task.labels, task.class_names, names=task.names, pixels=task.pixels, digests=task.digests)
 
 
 def _answer(task: Task, outputs: Tensor, *, classes: bool) -> Answer:

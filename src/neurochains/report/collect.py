@@ -44,25 +44,26 @@ def collect(
     visual_steps: int = 96,
     paths_per_class: int = 3,
     max_samples: int = 60,
-    progress: Told = lambda stage: None,
+    progress: Told | None = None,
 ) -> Report:
     """Return the content of a chain's report; see `write_report` for the arguments and the errors."""
+    told = progress or (lambda _: None)
     further = read_also(chain, also)
-    progress("report: what both networks say")
+    told("report: what both networks say")
     whole = answer(chain, chain.task)
     held_out = None if chain.task.held_out is None else answer(chain, chain.task.held_out)
     metrics = all_metrics(chain, whole, held_out)
-    progress("report: the chains of each class")
+    told("report: the chains of each class")
     found = contributions(chain.network, chain.task, chain.subnetwork)
     shown = _shown(whole, max_samples)
     answers = answer(chain, chain.task.subset(shown))
     paths = _few_enough(find_paths(chain.network, chain.task, chain.subnetwork, found, paths_per_class))
-    gallery = _gallery(chain, answers, paths, visual_steps, progress)
+    gallery = _gallery(chain, answers, paths, visual_steps, told)
     classes = tuple(_classes(chain, answers, paths, gallery))
-    progress("report: saliency maps")
+    told("report: saliency maps")
     smoe = _smoe(chain, answers)
     if further is not None:
-        progress("report: further images")
+        told("report: further images")
     seen = studies(chain, further, answers, paths, gallery)
     return _report(chain, metrics, whole, held_out, answers, found, classes, gallery, smoe, seen)
 
@@ -105,14 +106,15 @@ def _report(
 
 
 def _shown(answers: Answers, most: int) -> list[int]:
-    """Return the images to show, at most so many, taken from the classes in turn."""
+    """Return the images to show, at most so many, taken from the classes in turn and put together by class."""
     rows = [list(several) for several in rows_by_class(answers).values()]
     inside = {row for several in rows for row in several}
     rows.append([row for row in range(len(answers.task)) if row not in inside])
     chosen: list[int] = []
     while len(chosen) < most and any(rows):
         chosen += [several.pop(0) for several in rows if several]
-    return sorted(chosen[:most])
+    places = {row: place for place, several in enumerate(rows_by_class(answers).values()) for row in several}
+    return sorted(chosen[:most], key=lambda row: (places.get(row, len(places)), row))
 
 
 def _few_enough(paths: Mapping[int, list[Path]]) -> dict[int, list[Path]]:
@@ -127,19 +129,15 @@ def _few_enough(paths: Mapping[int, list[Path]]) -> dict[int, list[Path]]:
     return kept
 
 
-def _gallery(
-    chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], steps: int, progress: Told
-) -> Gallery:
+def _gallery(chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], steps: int, told: Told) -> Gallery:
     task = answers.task
     every = [path for several in paths.values() for path in several]
     filters = len({unit for path in every for unit in path.filters})
-    progress(f"report: pictures of {filters} filters")
+    told(f"report: pictures of {filters} filters")
     return make_gallery(chain.network, task.images, task.pixels, every, steps=steps)
 
 
-def _classes(
-    chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], gallery: Gallery
-) -> Sequence[ClassView]:
+def _classes(chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], gallery: Gallery) -> Sequence[ClassView]:
     """Return the chains of each class with heatmaps on its clearest image."""
     rows, views = rows_by_class(answers), []
     for label, several in paths.items():

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: words, numbers and pictures (uint8 ``(H, W, 3)``), nothing to compute any more."""
+"""What a report shows, as plain data: words, numbers and pictures (uint8 ``(H, W, 3)``); nothing is left to compute."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = [
     "Answer",
     "ChainView",
     "ClassView",
-    "FilterView",
     "Fact",
+    "FilterView",
     "ImageView",
     "LayerView",
     "Likeness",
@@ -205,7 +205,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How alike an image is to each class, layer by layer, from -1 to 1."""
+    """How alike an image is to each class, layer by layer, from 0 to 1."""
 
     layers: tuple[str, ...]
     similarity: Mapping[str, tuple[float, ...]]

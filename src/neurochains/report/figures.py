@@ -31,7 +31,11 @@ NO_MAP = np.full((8, 8, 3), 241, np.uint8)  # of a filter without rows and colum
 
 def page_figures(report: Report) -> dict[str, Figure]:
     """Return the figures that stand in the page as drawings; the others are built of pictures and text there."""
-    return {"architecture": architecture_figure(report.architecture), **dict(_measures(report.measures)), **_parting(report)}
+    return {
+        "architecture": architecture_figure(report.architecture),
+        **dict(_measures(report.measures)),
+        **_parting(report),
+    }
 
 
 def figure_files(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -53,7 +57,8 @@ def _measures(found: Measures) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of what was measured, as far as there is something to draw."""
     if len(found.columns) > 1:
         measures = [
-            Measure(name, values, log="lower" in name, percent="kept" in name) for name, values in found.compared.items()
+            Measure(name, values, log="lower" in name, percent="kept" in name)
+            for name, values in found.compared.items()
         ]
         yield "controls", controls_figure(measures, title="The sub-network beside its controls")
     if found.per_image:

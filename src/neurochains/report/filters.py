@@ -19,6 +19,7 @@ from neurochains.report.visuals import Painted, paint, scaled_steps
 __all__ = ["Gallery", "channel_names", "make_gallery", "needed"]
 
 CROPS = 4
+FAINTEST = 0.25  # the end of the scale of a heatmap, as a share of the largest value in the data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,9 @@ class Gallery:
             samples: pixels ``(C, H, W)`` of an image, the maps that it is in, as in `maps`, and its row there.
         """
         steps = tuple(self._filter(step, samples) for step in path.steps)
-        return ChainView(number, None if path.entry is None else _channel(path.entry, self.network), path.product, steps)
+        return ChainView(
+            number, None if path.entry is None else _channel(path.entry, self.network), path.product, steps
+        )
 
     def _filter(self, step: Step, samples: Sequence[tuple[Tensor, Mapping[str, Tensor], int]]) -> FilterView:
         unit = step.filter
@@ -75,13 +78,17 @@ class Gallery:
     def _heatmaps(
         self, unit: Filter, samples: Sequence[tuple[Tensor, Mapping[str, Tensor], int]]
     ) -> Iterable[np.ndarray]:
-        """Yield the filter's map on each sample, from 0 to its largest value in the data."""
+        """Yield the filter's map on each sample, all from 0 to the largest value on any of them.
+
+        A filter that hardly answers on them is shown as such: the scale ends at no less than a quarter of its largest
+        value in the data.
+        """
         place = list(self.units[unit.layer]).index(unit.index)
-        largest = max(float(self.map_of(unit).max()), 0.0)
-        for pixels, maps, row in samples:
-            own = maps[unit.layer][row, place]
-            if own.numel() > 1:
-                yield overlay(own, pixels, limits=(0.0, largest)).numpy()
+        own = [maps[unit.layer][row, place] for _, maps, row in samples]
+        top = max(FAINTEST * float(self.map_of(unit).max()), *(float(one.max()) for one in own), 0.0)
+        for one, (pixels, _, _) in zip(own, samples):
+            if one.numel() > 1:
+                yield overlay(one, pixels, limits=(0.0, top)).numpy()
 
     def _crops(self, unit: Filter, own: Tensor) -> tuple[np.ndarray, ...]:
         if own[0].numel() <= 1:

@@ -2,10 +2,10 @@
 
 1. A kept filter's features on an image are the mean and the maximum of its rectified map in the whole network; each is
    divided by its standard deviation over the task's images.
-2. With several classes, the mean of the classes' means is subtracted: what all classes share says nothing.
-3. The similarity to a class is the cosine between an image's features and the mean of the class's images, from -1 to 1.
-4. What is usual for a class is the range of its own images, each against the others of the class: from the 5th to the
-   95th percentile.
+2. The distance to a class is the root mean square, over the features of a layer, of the difference to the mean of the
+   class's images; the similarity is ``1 / (1 + distance)``, 1 for the mean itself.
+3. What is usual for a class is the range of its own images, each against the mean of the others of the class: from the
+   5th to the 95th percentile.
 
 The way parts where the similarity falls below what is usual for the class and is so in the next layer too, or in the
 last. This is ours; the papers compare the maps by eye.
@@ -54,14 +54,12 @@ def similarities(
     """
     spread = own.std(0)
     scale = np.where(spread > 1e-12, spread, 1.0)
-    means = {name: own[list(several)].mean(0) for name, several in rows.items()}
-    middle = np.mean(list(means.values()), 0) if len(means) > 1 else np.zeros(own.shape[1])
-    similarity = {name: _cosine((image - middle) / scale, (mean - middle) / scale) for name, mean in means.items()}
+    own, image = own / scale, image / scale
+    similarity = {name: _similarity(image, own[list(several)].mean(0)) for name, several in rows.items()}
     usual = {}
     for name, several in rows.items():
         if len(several) >= LEAST_IMAGES:
-            values = [_left_out((own - middle) / scale, several, row) for row in several]
-            low, high = np.quantile(values, [0.05, 0.95]).tolist()
+            low, high = np.quantile([_left_out(own, several, row) for row in several], [0.05, 0.95]).tolist()
             usual[name] = (low, high)
     return similarity, usual
 
@@ -116,15 +114,20 @@ def _sentences(
         if at is None:
             said.append(f"In all {len(layers)} layers its maps stay within the range of the images of {beside}.")
         else:
-            before = f"Up to {layers[at - 1]} its maps are like those of {beside}. " if at else ""
-            said.append(f"{before}At {layers[at]} they part: they leave the range of the images of {beside}.")
-    others = [name for name in similarity if name != beside]
-    if others:
-        said.append(_nearest(layers, similarity, beside, others))
+            said.append(_parted(layers, at, beside))
+    if len(similarity) > 1:
+        said.append(_nearest(layers, similarity))
     return said
 
 
-def _nearest(layers: Sequence[str], similarity: Mapping[str, Sequence[float]], beside: str, others: list[str]) -> str:
+def _parted(layers: Sequence[str], at: int, beside: str) -> str:
+    if at == 0:
+        return f"From the first layer, {layers[0]}, on its maps lie outside the range of the images of {beside}."
+    before = f"Up to {layers[at - 1]} its maps are like those of {beside}."
+    return f"{before} At {layers[at]} they leave the range of its images."
+
+
+def _nearest(layers: Sequence[str], similarity: Mapping[str, Sequence[float]]) -> str:
     """Say which class an image is nearest to at the end, and from which layer on."""
     nearest = [max(similarity, key=lambda name: similarity[name][at]) for at in range(len(layers))]
     last, start = nearest[-1], len(nearest) - 1
@@ -137,9 +140,8 @@ def _nearest(layers: Sequence[str], similarity: Mapping[str, Sequence[float]], b
 
 def _left_out(features: np.ndarray, rows: Sequence[int], row: int) -> float:
     """Return the similarity of one image of a class to the others."""
-    return _cosine(features[row], features[[other for other in rows if other != row]].mean(0))
+    return _similarity(features[row], features[[other for other in rows if other != row]].mean(0))
 
 
-def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / scale if scale > 0 else 0.0
+def _similarity(first: np.ndarray, second: np.ndarray) -> float:
+    return 1 / (1 + float(np.sqrt(np.mean((first - second) ** 2))))

@@ -15,7 +15,7 @@ from neurochains.report.answers import Answers, are_classes, divergence_name
 from neurochains.report.content import MeasureRow, Measures, SizeRow
 from neurochains.report.words import count, decimal, duration, percent
 
-__all__ = ["all_metrics", "measured"]
+__all__ = ["SHORT", "all_metrics", "asked_divergence", "measured"]
 
 CHAIN = "chain"
 COLUMNS = {
@@ -54,7 +54,9 @@ _OF_CLASSES = (
     _Measure("agreement", "Predictions kept", "images on which both networks predict the same class", _whole_percent),
     _Measure("drop", "Loss of probability", "fall of the probability of the original's class, on average", decimal),
     _Measure("quotient_negative", "Overturned", "images on which another class leads now (Q < 0)", _whole_percent),
-    _Measure("quotient_median", "Margin kept", "median Q: lead of the original's class over the next; 1: the same", decimal),
+    _Measure(
+        "quotient_median", "Margin kept", "median Q: lead of the original's class over the next; 1: the same", decimal
+    ),
     _Measure("accuracy", "Accuracy", "right by the labels", _whole_percent),
 )
 
@@ -84,19 +86,19 @@ def all_metrics(chain: Chain, answers: Answers, held_out: Answers | None) -> dic
 def measured(chain: Chain, metrics: Mapping[str, Any], answers: Answers, held_out: Answers | None) -> Measures:
     """Return the tables and series of a chain's measures."""
     controls = metrics.get("controls") or {}
-    columns = {CHAIN: metrics, **controls}
+    columns: dict[str, Mapping[str, Any]] = {CHAIN: metrics, **controls}
     known = _OF_CLASSES if are_classes(chain) else _of_values(divergence_name(chain))
     scores, left_out = _left_out(chain)
     return Measures(
-        columns={SHORT.get(name, name): COLUMNS.get(name, name) for name in columns},
+        columns={_column(name): COLUMNS.get(name, name) for name in columns},
         given=_rows(known, columns),
         held_out=() if held_out is None else _rows(known, _held_out(columns)),
         held_out_images=0 if held_out is None else len(held_out.task),
-        sizes=tuple(_sizes(metrics)),
+        sizes=tuple(_sizes(chain, metrics)),
         compared=_compared(chain, columns),
         per_image=_per_image(answers, held_out),
         divergence=divergence_name(chain),
-        budget=_budget(chain),
+        budget=asked_divergence(chain),
         scores=scores,
         left_out=left_out,
         correlations=_correlations(scores, left_out),
@@ -127,9 +129,13 @@ def _compared(chain: Chain, columns: Mapping[str, Mapping[str, Any]]) -> dict[st
     else:
         wanted = {"mean KL, lower is better": "kl", "predictions kept": "agreement", "loss of probability": "drop"}
     return {
-        title: {SHORT.get(name, name): _float(metrics.get(key)) for name, metrics in columns.items()}
+        title: {_column(name): _float(metrics.get(key)) for name, metrics in columns.items()}
         for title, key in wanted.items()
     }
+
+
+def _column(name: str) -> str:
+    return SHORT.get(name, name)
 
 
 def _float(value: Any) -> float:
@@ -147,19 +153,21 @@ def _per_image(answers: Answers, held_out: Answers | None) -> dict[str, tuple[fl
     return found
 
 
-def _budget(chain: Chain) -> float | None:
+def asked_divergence(chain: Chain) -> float | None:
+    """Return the divergence that was asked for; None if something else was."""
     asked = chain.settings.get("fidelity")
     return float(asked) if isinstance(asked, (int, float)) and asked > 0 else None
 
 
-def _sizes(metrics: Mapping[str, Any]) -> list[SizeRow]:
+def _sizes(chain: Chain, metrics: Mapping[str, Any]) -> list[SizeRow]:
     """Return what is kept of filters, layers, computation and parameters, and the times."""
-    rows = [_size("Filters", metrics.get("filters"), metrics.get("of"))]
+    rows = [_size("Filters", metrics["filters"], metrics["of"])]
     for name, key in (("Layers", "layers"), ("Multiply-accumulates", "macs"), ("Parameters", "parameters")):
         if metrics.get(key) is not None and metrics.get(f"{key}_of"):
             rows.append(_size(name, metrics[key], metrics[f"{key}_of"]))
-    if metrics.get("blocks_of"):
-        rows.insert(2, _size("Blocks", metrics["blocks_of"] - metrics.get("blocks_skipped", 0), metrics["blocks_of"]))
+    blocks = [any(name in chain.filters for name in block.layers) for block in chain.network.blocks]
+    if blocks:
+        rows.insert(2, _size("Blocks that could be skipped", sum(blocks), len(blocks)))
     before, after = metrics.get("seconds_original"), metrics.get("seconds_compact")
     if before and after:
         name = f"Time for {metrics.get('seconds_images', 'some')} images"

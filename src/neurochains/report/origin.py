@@ -27,6 +27,7 @@ PASSED = (  # settings that are options of `extract`, as long as they are plain 
     "seed",
 )
 DEFAULTS = {"method": "budget", "objective": "kl", "score_range": "unbounded", "units": ["filters"]}
+DEFAULTS_OF = {"budget": {"gates": False, "refit": 60}, "paper": {"gates": True, "refit": 100}}
 ON_COMMAND_LINE = ("fidelity", "size", "agreement", "method", "objective", "seed")
 
 
@@ -39,9 +40,9 @@ def origin(chain: Chain) -> Origin:
         settings=tuple((_words(key), _text(value)) for key, value in chain.settings.items() if value is not None),
         provenance=tuple(_provenance(made, model)),
         digests=tuple(zip(images["names"], images["digests"])),
-        command=made.get("command") or chain.settings.get("command") or _command(chain, model),
+        command=made.get("command") or ("" if _drawn(chain) else _command(chain, model)),
         python=_python(chain, model),
-        remark=_remark(model),
+        remark=_remark(chain, model),
     )
 
 
@@ -80,17 +81,21 @@ def _text(value: Any) -> str:
 def _options(chain: Chain) -> dict[str, Any]:
     """Return the settings that are passed to `extract` to get the same chain: those that are not its defaults."""
     settings = {**chain.settings, "seed": chain.settings.get("seed", 0)}
+    defaults = {**DEFAULTS, **DEFAULTS_OF.get(str(settings.get("method")), {})}
     plain = {name: settings.get(name) for name in PASSED}
-    return {
+    options = {
         name: value
         for name, value in plain.items()
-        if isinstance(value, (str, int, float, list)) and DEFAULTS.get(name) != value
+        if isinstance(value, (str, int, float, list)) and defaults.get(name) != value
     }
+    return {**options, "single_image": True} if len(chain.task) == 1 else options
 
 
 def _python(chain: Chain, model: Mapping[str, Any]) -> str:
     """Return the Python that makes the chain again."""
-    loaded = f"model = nc.load_model({model['name']!r})" if model.get("name") else "model = ...  # your module, in eval mode"
+    loaded = (
+        f"model = nc.load_model({model['name']!r})" if model.get("name") else "model = ...  # your module, in eval mode"
+    )
     options = "".join(f", {name}={value!r}" for name, value in _options(chain).items())
     return "\n".join(
         [
@@ -105,13 +110,19 @@ def _python(chain: Chain, model: Mapping[str, Any]) -> str:
 
 def _task(chain: Chain) -> str:
     """Return the call that makes the task."""
+    return _drawn(chain) or _from_folder(chain)
+
+
+def _drawn(chain: Chain) -> str:
+    """Return the call that draws the task's images of the built-in data; nothing if they are others."""
     drawn = [DRAWN.fullmatch(name) for name in chain.task.names]
     first = drawn[0]
-    if first is not None and all(drawn) and str(chain.provenance.get("model", {}).get("name")).startswith("shapes:"):
-        count, split, seed = len(chain.task), first["split"], int(first["seed"])
-        classes = "" if len(chain.task.classes) == chain.network.outputs else f", classes={list(chain.task.classes)}"
-        return f"nc.Task.shapes({count}, seed={seed}, split={split!r}{classes})"
-    return _from_folder(chain)
+    name = str((chain.provenance.get("model") or {}).get("name"))
+    if first is None or not all(drawn) or not name.startswith("shapes:"):
+        return ""
+    every = len(chain.task.classes) == chain.network.outputs
+    classes = "" if every else f", classes={list(chain.task.classes)}"
+    return f"nc.Task.shapes({len(chain.task)}, seed={int(first['seed'])}, split={first['split']!r}{classes})"
 
 
 def _from_folder(chain: Chain) -> str:
@@ -135,7 +146,9 @@ def _command(chain: Chain, model: Mapping[str, Any]) -> str:
     if len(counts) == 1:
         words.append(f"--per-class {counts.pop()}")
     options = _options(chain)
-    words += [f"--{name.replace('_', '-')} {_quoted(str(options[name]))}" for name in ON_COMMAND_LINE if name in options]
+    words += [
+        f"--{name.replace('_', '-')} {_quoted(str(options[name]))}" for name in ON_COMMAND_LINE if name in options
+    ]
     return " ".join([*words, "--out RUN"])
 
 
@@ -143,6 +156,9 @@ def _quoted(text: str) -> str:
     return text if re.fullmatch(r"[\w.:/-]+", text) else "'" + text.replace("'", "'\\''") + "'"
 
 
-def _remark(model: Mapping[str, Any]) -> str:
-    said = "IMAGES is the folder of images; the same files give the same digests."
+def _remark(chain: Chain, model: Mapping[str, Any]) -> str:
+    if _drawn(chain):
+        held = chain.task.held_out is not None
+        return "Further images were held out; they do not change the chain." if held else ""
+    said = "IMAGES is the folder of images; the same files have the same digests, below."
     return said if model.get("name") else f"{said} The model is code of one's own and has to be made first."

@@ -6,9 +6,10 @@ data URIs, both made here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from neurochains.pictures import data_uri, lovi, overlay, svg, upsample
 from neurochains.pictures.figures import display, ink_on, score_colors
 from neurochains.pictures.smoe_figure import agreement
 from neurochains.report import words
-from neurochains.report.content import MapsView, Report
+from neurochains.report.content import ImageView, MapsView, Report
 from neurochains.report.figures import page_figures
 
 __all__ = ["LARGEST", "render"]
@@ -40,7 +41,7 @@ def render(report: Report) -> str:
     Raises:
         ArtifactError: even with small pictures it is larger than 15 MB.
     """
-    figures = {name: Markup(svg(made, name=name)) for name, made in page_figures(report).items()}  # noqa: S704
+    figures = {name: Markup(svg(made, name=f"figure-{name}")) for name, made in page_figures(report).items()}  # noqa: S704
     size = 0
     for scale in SHRINKING:
         page = _page(report, figures, scale)
@@ -80,12 +81,17 @@ def _environment() -> Environment:
     )
     names = ("count", "decimal", "number", "percent", "plural")
     made.filters.update({name: getattr(words, name) for name in names})
-    made.filters["short"] = _short
+    made.filters.update({"short": _short, "groupwise": _by_truth})
     return made
 
 
 def _text(name: str) -> str:
-    return resources.files("neurochains.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("neurochains.report").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+
+
+def _by_truth(views: Iterable[ImageView]) -> list[tuple[str | None, list[ImageView]]]:
+    """Return images that follow each other by their class, None where it is not known."""
+    return [(truth, list(several)) for truth, several in groupby(views, key=lambda view: view.truth)]
 
 
 def _short(text: str, most: int) -> str:
@@ -138,7 +144,7 @@ def _shared(view: MapsView, at: int) -> str:
 
 
 def _largest(report: Report) -> float:
-    """Return the score that gets the last colour: the largest, or where few are far beyond the others the 95th percentile."""
+    """Return the score that gets the last colour: the largest, or where that is far out the 95th percentile."""
     scores = [unit.score for layer in report.layers for unit in layer.units] or [1.0]
     usual = float(np.percentile(scores, 95))
     return usual if max(scores) > 2.5 * usual > 0 else max(scores)

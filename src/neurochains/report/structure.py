@@ -17,7 +17,7 @@ __all__ = ["architecture", "kept_layers"]
 
 
 def architecture(chain: Chain, found: Contributions, title: str) -> ArchitectureView:
-    """Return the sub-network as its figure shows it; a kernel's contribution is that to the class it matters most to."""
+    """Return the sub-network as its figure shows it; a kernel counts for the class that it matters most to."""
     columns = [_input(chain), *_layers(chain), _classes(chain, found)]
     places = {column.name: place for place, column in enumerate(columns)}
     edges = tuple(_edges(found.edges(), places))
@@ -70,9 +70,7 @@ def _classes(chain: Chain, found: Contributions) -> Column:
 def _edges(found: Iterable[KernelEdge], places: Mapping[str, int]) -> Iterable[Edge]:
     for edge in found:
         weight = max(edge.contributions.values(), key=abs)
-        yield Edge(
-            places[edge.source.layer], edge.source.index, places[edge.target.layer], edge.target.index, weight
-        )
+        yield Edge(places[edge.source.layer], edge.source.index, places[edge.target.layer], edge.target.index, weight)
 
 
 def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> Iterable[Bypass]:

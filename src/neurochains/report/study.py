@@ -114,7 +114,7 @@ def _study(
     layers: list[str],
 ) -> StudyView:
     label = _reference(beside, said, row)
-    chosen = [label] + [other for other in (int(said.original[row].argmax()),) if other in beside.rows and other != label]
+    chosen = [other for other in dict.fromkeys((label, int(said.original[row].argmax()))) if other in beside.rows]
     labels = [beside.chain.network.layer(name).label for name in beside.own]
     named = {beside.name(other): rows for other, rows in beside.rows.items()}
     image = {name: values[row] for name, values in theirs.items()}
@@ -131,11 +131,11 @@ def _study(
 
 
 def _reference(beside: _Beside, said: Answers, row: int) -> int:
-    """Return the class that an image is held against: its true one, else that which it is taken for, else the likeliest."""
+    """Return the class that an image is held against: its true one, a predicted one, or the likeliest."""
     labels = said.task.labels
     truth = -1 if labels is None else int(labels[row])
     predicted = int(said.original[row].argmax())
-    for label in (truth, predicted):
+    for label in (truth, predicted, int(said.reduced[row].argmax())):
         if label in beside.rows:
             return label
     return max(beside.rows, key=lambda label: float(said.original[row][label]))

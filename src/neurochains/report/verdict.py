@@ -9,6 +9,7 @@ from typing import Any
 from neurochains.chains import Chain
 from neurochains.report.answers import are_classes, divergence_name
 from neurochains.report.content import Fact
+from neurochains.report.measured import SHORT, asked_divergence
 from neurochains.report.words import decimal, number, percent, plural
 
 __all__ = ["facts", "notes", "title", "verdict", "warnings"]
@@ -32,7 +33,9 @@ def title(chain: Chain) -> str:
 def verdict(chain: Chain, metrics: Mapping[str, Any]) -> str:
     """Return one sentence: what was kept, and how faithful it is."""
     which = "this image" if len(chain.task) == 1 else f"these {len(chain.task):,} images"
-    kept = f"{metrics['filters']:,} of {metrics['of']:,} filters in {metrics['layers']} of {metrics['layers_of']} layers"
+    kept = (
+        f"{metrics['filters']:,} of {metrics['of']:,} filters in {metrics['layers']} of {metrics['layers_of']} layers"
+    )
     verb = "reproduce" if _is_close(metrics) else "only roughly approximate"
     return f"{kept} {verb} the outputs on {which}: {_fidelity(chain, metrics)}."
 
@@ -57,19 +60,20 @@ def warnings(chain: Chain, metrics: Mapping[str, Any]) -> tuple[str, ...]:
     info = chain.network.info
     if info is not None and info.weights == "random":
         said.insert(0, "The weights of this network are random: it has learnt nothing that a chain could show.")
-    return tuple([*said, *_about_controls(metrics)])
+    return (*said, *_about_controls(metrics))
 
 
 def notes(chain: Chain, metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what else is worth knowing at the start."""
     said = []
     values = [float(v) for one in chain.leave_one_out.values() for v in one.tolist() if math.isfinite(v)]
-    budget = chain.settings.get("fidelity")
-    if values and isinstance(budget, (int, float)) and len(values) == metrics["filters"] and min(values) > budget:
+    asked, reached = asked_divergence(chain), _divergence(metrics)
+    measured_all = bool(values) and len(values) == metrics["filters"]
+    if measured_all and asked is not None and reached is not None and reached <= asked < min(values):
         name = divergence_name(chain)
         said.append(
             f"No filter can be spared: without any one of them the mean {name} is at least {number(min(values))}, "
-            f"above the {number(budget)} that was asked for."
+            f"above the {number(asked)} that was asked for."
         )
     accuracy = metrics.get("accuracy_original")
     if accuracy is not None and accuracy < 1:
@@ -100,28 +104,31 @@ def _fidelity(chain: Chain, metrics: Mapping[str, Any]) -> str:
 
 
 def _about_fidelity(chain: Chain, metrics: Mapping[str, Any]) -> list[str]:
-    said, value, asked = [], _divergence(metrics), chain.settings.get("fidelity")
+    said, value, asked = [], _divergence(metrics), asked_divergence(chain)
     if value is None:
         said.append("The outputs of the sub-network are not finite.")
-    elif isinstance(asked, (int, float)) and value > asked * 1.0001:
+    elif asked is not None and value > asked * 1.0001:
         name = divergence_name(chain)
         said.append(f"The mean {name} is {number(value)}, above the {number(asked)} that was asked for.")
     if (metrics.get("parity") or 0) > LEAST_PARITY:
-        said.append(f"Compacted, the sub-network differs from the scored one by {number(metrics['parity'])} of the range.")
+        said.append(
+            f"Compacted, the sub-network differs from the scored one by {number(metrics['parity'])} of the range."
+        )
     return said
 
 
 def _about_held_out(metrics: Mapping[str, Any]) -> list[str]:
     held = metrics.get("held_out")
     if not held:
-        return ["No images were held out, so it is not known whether the chain speaks for the classes or only for these."]
+        return [
+            "No images were held out, so it is not known whether the chain speaks for the classes or only for these."
+        ]
     agreement = held.get("agreement")
     if agreement is None or agreement >= LOW_AGREEMENT:
         return []
-    return [
-        f"On {held.get('images', 'the')} images that were held out, only {percent(agreement)} of the predictions are "
-        "kept: the chain explains the images that it was extracted on, not its classes at large."
-    ]
+    images = held.get("images", "the")
+    first = f"On {images} images that were held out, only {percent(agreement)} of the predictions are kept:"
+    return [f"{first} the chain explains the images that it was extracted on, not its classes at large."]
 
 
 def _about_images(chain: Chain) -> list[str]:
@@ -142,6 +149,16 @@ def _about_controls(metrics: Mapping[str, Any]) -> list[str]:
         other = _divergence(one)
         if value is None or other is None or other > value:
             continue
-        what = "All that the chain leaves out" if name == "complement" else f"The control “{name.replace('_', ', ')}”"
+        what = "All that the chain leaves out" if name == "complement" else f"The control “{SHORT.get(name, name)}”"
         said.append(f"{what} is as faithful as the chain (mean divergence {decimal(other)}).")
-    return said
+    return said + _about_controls_held_out(metrics)
+
+
+def _about_controls_held_out(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how many of the controls are nearer to the original than the chain, on images that were held out."""
+    value = _divergence(metrics.get("held_out") or {})
+    others = [_divergence(one.get("held_out") or {}) for one in (metrics.get("controls") or {}).values()]
+    nearer = sum(other <= value for other in others if other is not None) if value is not None else 0
+    if not nearer:
+        return []
+    return [f"On images held out, the chain is no nearer to the original than {nearer} of its {len(others)} controls."]

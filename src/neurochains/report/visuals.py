@@ -42,14 +42,14 @@ class _UpTo(fx.Interpreter):
     def __init__(self, network: Network, layer: Layer) -> None:
         super().__init__(network.module)
         self.layer = layer
-        self.nodes = _needed(layer.site)
+        needed = _needed(layer.site)
+        self.nodes = [node for node in network.module.graph.nodes if node in needed]
 
     def maps(self, images: Tensor) -> Tensor:
         """Return the layer's maps ``(B, C, h, w)``, with gradients."""
         self.env, self.args_iter = {}, iter([images])
-        for node in self.module.graph.nodes:
-            if node in self.nodes:
-                self.env[node] = self.run_node(node)
+        for node in self.nodes:
+            self.env[node] = self.run_node(node)
         value = self.env[self.layer.site]
         self.env = {}
         return as_maps(self.layer, value)

@@ -53,7 +53,7 @@ def write_report(
             "Wanted visual_steps of 0 or more, paths_per_class and max_samples of 1 or more, "
             f"but got {visual_steps}, {paths_per_class} and {max_samples}."
         )
-    told = progress or (lambda stage: None)
+    told = progress or (lambda _: None)
     file = place_of(out)
     report = collect(
         chain,

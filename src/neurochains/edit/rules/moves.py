@@ -194,7 +194,7 @@ def _expand(builder: Builder, node: fx.Node, flow: Flow) -> Flow | None:
     return replace(flow, node=new, axis=axis, value=_value(node))
 
 
-@mover(aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
+@mover(aten.reshape.default, aten.flatten.using_ints)
 def _view(builder: Builder, node: fx.Node, flow: Flow) -> Flow | None:
     """Keep the channel axis whole, or flatten it with the positions behind it."""
     old, new = shape_at(flow.value, _PROBE), shape_at(_value(node), _PROBE)

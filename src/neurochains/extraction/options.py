@@ -1,0 +1,112 @@
+"""The options of an extraction, checked, and what they mean for the search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from neurochains.chains.budget import BudgetSettings
+from neurochains.chains.goal import Goal, make_goal
+from neurochains.chains.objectives import Objective, find_objective
+from neurochains.chains.paper import PaperSettings
+from neurochains.chains.plain import plain
+from neurochains.chains.search import SearchSettings
+from neurochains.errors import SettingsError, did_you_mean
+
+__all__ = ["Options"]
+
+METHODS = ("budget", "paper")
+RANGES = ("unbounded", "unit", "binary")
+UNITS = ("filters", "hidden")
+PAPER_ONLY = ("lam", "lam_g", "threshold")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of `neurochains.extract`, under the same names.
+
+    Raises:
+        SettingsError: an option has a value it cannot have.
+    """
+
+    fidelity: float | None = None
+    agreement: float | None = None
+    size: int | float | None = None
+    method: Literal["budget", "paper"] = "budget"
+    units: Sequence[str] = ("filters",)
+    objective: str | Objective = "kl"
+    score_range: Literal["unbounded", "unit", "binary"] = "unbounded"
+    gates: bool | None = None
+    steps: int | None = None
+    refit: int | None = None
+    lam: float | None = None
+    lam_g: float | None = None
+    threshold: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, METHODS)
+        _check_choice("score_range", self.score_range, RANGES)
+        if isinstance(self.units, str) or not self.units:
+            raise SettingsError(f'units is a sequence such as ("filters",); got {self.units!r}.')
+        for unit in self.units:
+            _check_choice("each of units", unit, UNITS)
+        for name in ("steps", "refit", "seed"):
+            _check_count(name, getattr(self, name))
+        for name in PAPER_ONLY:
+            _check_weight(name, getattr(self, name))
+            if getattr(self, name) is not None and self.method != "paper":
+                raise SettingsError(f"{name} belongs to method='paper'; method={self.method!r} takes a goal instead.")
+        make_goal(fidelity=self.fidelity, agreement=self.agreement, size=self.size, total=2**62)
+        find_objective(self.objective)
+
+    def goal(self, total: int) -> Goal:
+        """Return the goal for a network with so many scored units."""
+        return make_goal(fidelity=self.fidelity, agreement=self.agreement, size=self.size, total=total)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the goal is promised: always by the budget method, by the paper's only if it was named."""
+        return self.method == "budget" or self.fidelity is not None
+
+    def search(self) -> SearchSettings:
+        """Return what the search is told."""
+        paper = self.method == "paper"
+        chosen = {name: getattr(self, name) for name in (*PAPER_ONLY, "steps", "refit")}
+        literal = replace(PaperSettings(), **{name: value for name, value in chosen.items() if value is not None})
+        polish = {} if self.steps is None else {"polish": self.steps}
+        return SearchSettings(
+            method=self.method,
+            score_range=self.score_range,
+            gates=paper if self.gates is None else self.gates,
+            refit=literal.refit if paper or self.refit is not None else SearchSettings().refit,
+            seed=self.seed,
+            budget=replace(BudgetSettings(), **polish),
+            paper=literal,
+        )
+
+    def to_json(self, goal: Goal) -> dict[str, Any]:
+        """Return all settings in force, for the record, as JSON holds them: no limit is None."""
+        search = asdict(self.search())
+        del search["paper" if self.method == "budget" else "budget"]
+        asked = {"fidelity": self.fidelity, "agreement": self.agreement, "size": self.size}
+        if all(value is None for value in asked.values()):
+            asked["fidelity"] = goal.divergence
+        name = self.objective if isinstance(self.objective, str) else getattr(self.objective, "__name__", "callable")
+        return plain({**asked, "units": list(self.units), "objective": name, **search})
+
+
+def _check_count(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise SettingsError(f"{name} is a whole number, 0 or more; got {value!r}.")
+
+
+def _check_weight(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+        raise SettingsError(f"{name} is a number, 0 or more; got {value!r}.")
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise SettingsError(f"{name} is one of {', '.join(known)}; got {value!r}. {did_you_mean(str(value), known)}")
