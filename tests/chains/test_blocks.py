@@ -24,9 +24,10 @@ class Residual(nn.Module):
         self.fc = nn.Linear(6, 4)
         with torch.no_grad():
             for block, scale in zip(self.blocks, (4.0, 0.0, 0.01, 4.0), strict=True):
+                block[0].weight.mul_(3)
                 block[2].weight.mul_(scale)
                 block[2].bias.mul_(scale)
-            self.fc.weight.mul_(8)
+            self.fc.weight.mul_(30)
 
     def forward(self, images):
         maps = torch.relu(self.stem(images))
@@ -35,7 +36,8 @@ class Residual(nn.Module):
         return self.fc(maps.mean((2, 3)))
 
 
-IMAGES = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+FIXED = {"low": 1.0, "high": 1.0}
+IMAGES = torch.randn(24, 1, 4, 4, generator=torch.Generator().manual_seed(3)) * 2
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +54,28 @@ def make(network, goal, **settings) -> Search:
 
 
 def test_blocks_that_add_nothing_are_left_out_and_their_filters_with_them(network):
-    search = make(network, Goal(divergence=1e-3))
-    assert set(skip_blocks(search)) == {"blocks.1", "blocks.2"}
+    search = make(network, Goal(divergence=1e-3), **FIXED)
+    assert skip_blocks(search) == ("blocks.1", "blocks.2")  # the cheapest first
     result = search.live.result()
-    assert set(result.skipped) == {"blocks.1", "blocks.2"}
+    assert result.skipped == ("blocks.1", "blocks.2")
     assert result.kept == 6 + 2 * 11
     for name, values in result.units.items():
         assert bool(values.any()) != name.startswith(("blocks.1", "blocks.2"))
-    outputs = result.run(network, IMAGES)
-    assert float(OBJECTIVES["kl"](outputs, network(IMAGES)).mean()) <= search.settings.reserve * 1e-3
+        assert values.unique().tolist() in ([0.0], [1.0])
 
 
-def test_with_scores_of_1_only_what_is_free_goes(network):
-    search = make(network, Goal(divergence=1e-9), low=1.0, high=1.0)
+def test_tuned_scores_spare_more_and_the_reserve_of_the_goal_is_kept(network):
+    search = make(network, Goal(divergence=1e-6), **FIXED)
     assert skip_blocks(search) == ("blocks.1",)
-    assert search.live.scores.unique().tolist() == [1.0]
+    search = make(network, Goal(divergence=1e-6))
+    assert len(skip_blocks(search)) > 1
+    outputs = search.live.result().run(network, IMAGES)
+    reached = float(OBJECTIVES["kl"](outputs, network(IMAGES)).mean())
+    assert reached <= search.settings.reserve * 1e-6 * 1.01
 
 
 def test_what_cannot_be_spared_is_put_back_bit_for_bit(network):
-    search = make(network, Goal(divergence=1e-30))
+    search = make(network, Goal(divergence=-1.0))
     live = search.live
     before, outputs = live.save(), live.logits(live.scores)
     assert skip_blocks(search) == ()
@@ -80,15 +85,15 @@ def test_what_cannot_be_spared_is_put_back_bit_for_bit(network):
 
 
 def test_no_more_is_left_out_than_the_asked_for_size_allows(network):
-    assert set(skip_blocks(make(network, Goal(least=28)))) == {"blocks.1", "blocks.2"}
-    assert len(skip_blocks(make(network, Goal(least=29)))) == 1
-    assert skip_blocks(make(network, Goal(least=45))) == ()
+    assert skip_blocks(make(network, Goal(least=28), **FIXED)) == ("blocks.1", "blocks.2")
+    assert skip_blocks(make(network, Goal(least=29), **FIXED)) == ("blocks.1",)
+    assert skip_blocks(make(network, Goal(least=45), **FIXED)) == ()
 
 
 def test_the_search_ends_after_some_failures_in_a_row(network):
-    assert skip_blocks(make(network, Goal(divergence=1e-3)), patience=0) == ()
+    assert skip_blocks(make(network, Goal(divergence=1e-4)), patience=0) == ()
     tried = []
-    search = make(network, Goal(divergence=1e-30))
+    search = make(network, Goal(divergence=-1.0))
     search.polish = lambda steps: tried.append(steps) or 1.0
     skip_blocks(search, polish=7, patience=2)
     assert tried == [7, 7]
@@ -101,7 +106,7 @@ def test_a_network_without_blocks_has_none_to_leave_out(planted_flat):
 
 @pytest.fixture
 def planted_flat() -> LiveNetwork:
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2)).eval()
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval()
     network = Network.trace(model, IMAGES)
     assert network.blocks == ()
     return LiveNetwork(network, IMAGES, OBJECTIVES["kl"], layers=network.scored())

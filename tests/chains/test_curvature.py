@@ -65,7 +65,9 @@ def outputs_at(live, scores):
 def slopes(live, h=1e-5):
     """dz/ds ``(B, K, n)`` by central differences."""
     steps = h * torch.eye(len(live), dtype=torch.float64)
-    columns = [(outputs_at(live, live.scores + step) - outputs_at(live, live.scores - step)) / (2 * h) for step in steps]
+    columns = [
+        (outputs_at(live, live.scores + step) - outputs_at(live, live.scores - step)) / (2 * h) for step in steps
+    ]
     return torch.stack(columns, 2)
 
 

@@ -10,6 +10,7 @@ import torch
 
 import neurochains as nc
 from neurochains.chains import Chain, Scores
+from neurochains.chains.contributions import contributions
 from neurochains.data import Task
 from neurochains.network import Network
 from neurochains.report import collect
@@ -130,8 +131,6 @@ def test_a_skipped_block_and_a_removed_layer_are_shown():
     empty = [name for block in network.blocks[:2] for name in block.layers]
     units |= {name: torch.zeros_like(units[name]) for name in [*empty, "layer4.1.conv1"]}
     made = Chain(network, Task.shapes(2, classes=[0, 5]), Scores(units, {network.blocks[0].name: 0.0}))
-    from neurochains.chains.contributions import contributions
-
     view = architecture(made, contributions(network, made.task, made.subnetwork), "title")
     assert [(block.name, block.skipped) for block in view.blocks] == [
         ("L1B2", True),
@@ -147,6 +146,24 @@ def test_a_skipped_block_and_a_removed_layer_are_shown():
     )
     assert sum(len(layer.units) for layer in kept_layers(made)) == made.subnetwork.kept
     assert kept_layers(made)[0].units[0].left_out is None
+
+
+def test_kernels_are_those_of_the_contributions(chain, report, monkeypatch):
+    found = contributions(chain.network, chain.task, chain.subnetwork)
+    names = [column.name for column in report.architecture.columns]
+    literal = {
+        (str(edge.source), str(edge.target)): max(edge.contributions.values(), key=abs) for edge in found.edges()
+    }
+    drawn = {
+        (f"{names[edge.source_column]}[{edge.source}]", f"{names[edge.target_column]}[{edge.target}]"): edge.weight
+        for edge in report.architecture.edges
+    }
+    assert drawn == pytest.approx(literal)
+    assert report.architecture.kernels == len(literal)
+    monkeypatch.setattr("neurochains.report.structure.MOST_BETWEEN", 3)
+    few = architecture(chain, found, "")
+    assert few.kernels == len(literal)
+    assert len(few.edges) == 3 * len(found.kernels)
 
 
 def test_saliency_maps_of_the_sub_network_are_its_own(chain):

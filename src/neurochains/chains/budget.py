@@ -3,12 +3,13 @@
 Near the optimum the gradient of the divergence vanishes, so first-order scores are noise there; and whatever is removed
 must be made up for by what stays, or deep narrow networks break at once. So:
 
-1. Measure the curvature (`neurochains.chains.curvature`): how each image's outputs answer to each score.
-2. Choose the units whose removal costs least, to second order: a share `rate` of those that live.
-3. Shrink them to 0 in two steps. In each, move the other scores by the least amount that keeps the outputs, by the
-   quadratic model; the damping is the one that does best of a few when really run.
-4. While the divergence is above a part of the budget, take further damped Gauss-Newton steps on the scores alone.
-5. Inside the budget: go on, faster. Outside: go back to the last good state and try fewer. One unit too many: stop.
+1. Let the units fade that matter least, as fast as the others can make up for them (`neurochains.chains.shrink`).
+2. From what is left, remove in rounds the units that cost least, to second order: a share `rate` of them. Shrink them
+   to 0 in two steps; in each, move the other scores by the least amount that keeps the outputs, by the quadratic model
+   (`neurochains.chains.curvature`), with the damping that does best of a few when really run.
+3. While the divergence is above a part of the budget, take further damped Gauss-Newton steps on the scores alone.
+4. Inside the budget: go on, faster. Outside: go back to the last good state and try fewer. One unit too many: stop.
+5. Tune the scores of what is left on the divergence (`neurochains.chains.refit`).
 6. Leave each unit out in turn, exactly; drop what fits into the budget, largest slack first, until nothing does. The
    table of these divergences is the certificate of 1-minimality.
 
@@ -50,7 +51,7 @@ class BudgetSettings:
     """
 
     rows: int = 6
-    rate: float = 0.2
+    rate: float = 0.1
     rate_limit: float = 0.5
     growth: tuple[float, float] = (1.1, 2.0)
     retreat: tuple[float, float] = (0.25, 0.75)
@@ -92,16 +93,16 @@ class Search:
     def run(self) -> None:
         """Eliminate until one unit more would miss the goal, or the asked-for size is reached."""
         rate = self.settings.rate
-        curvature = self._measure(self.live.scores)
-        while len(self.live) > self.goal.least and not self._out_of_time():
+        curvature = self.measure(self.live.scores)
+        while len(self.live) > self.goal.least and not self.out_of_time():
             before = self.live.save()
             count = self._count(rate)
             divergence = self._round(curvature, count)
             kept = self.goal.fits(divergence, self.live)
-            self._note(divergence, kept)
+            self.note(divergence, kept)
             if kept:
                 rate = min(rate * self._change(divergence, self.settings.growth), self.settings.rate_limit)
-                curvature = self._measure(self.live.scores)
+                curvature = self.measure(self.live.scores)
                 continue
             self.live.restore(before)
             if count == 1:
@@ -114,7 +115,7 @@ class Search:
         with torch.no_grad():
             divergence = float(live.divergence(live.scores))
         for _ in range(steps if self.tunable else 0):
-            curvature = self._measure(live.scores)
+            curvature = self.measure(live.scores)
             better, scores = self._search(curvature, torch.zeros_like(live.scores), self._everything(), None)
             if not better < divergence:
                 break
@@ -137,7 +138,7 @@ class Search:
         for step in range(self.settings.polish if self.tunable else 0):
             if self.goal.comfortable(divergence, self.settings.reserve, self.live):
                 break
-            last, curvature = divergence, self._measure(self.live.scores) if step or fresh is None else fresh
+            last, curvature = divergence, self.measure(self.live.scores) if step or fresh is None else fresh
             found, scores = self._search(curvature, torch.zeros_like(self.live.scores), self._everything(), None)
             if not found < 0.97 * divergence:
                 break
@@ -151,11 +152,10 @@ class Search:
         start = self.live.scores
         if not self.tunable:
             self.live.drop(gone)
-            with torch.no_grad():
-                return float(self.live.divergence(self.live.scores)), None
+            return self.run_with(self.live.scores), None
         if int(gone.sum()) > 3:
             _, self.live.scores = self._search(curvature, torch.where(gone, -0.5 * start, 0.0), ~gone, None)
-            curvature = self._measure(self.live.scores)
+            curvature = self.measure(self.live.scores)
         scores = self.live.scores
         self.live.drop(gone)
         divergence, self.live.scores = self._search(curvature, torch.where(gone, -scores, 0.0), ~gone, gone, scores)
@@ -171,34 +171,44 @@ class Search:
             moved = scores + curvature.compensate(fixed, free, damping)
             moved = torch.where(free, moved.clamp(self.settings.low, self.settings.high), moved)
             moved = moved if gone is None else moved[~gone]
-            self.runs["forward"] += 1
-            with torch.no_grad():
-                divergence = float(self.live.divergence(moved))
-            return (divergence if divergence == divergence else float("inf")), damping, moved
+            return self.run_with(moved), damping, moved
 
         best, self._damping, moved = _ladder(trial, self._damping)
         return best, moved
 
-    def _measure(self, scores: Tensor) -> Curvature:
+    def measure(self, scores: Tensor) -> Curvature:
+        """Return the curvature around some scores ``(n,)``."""
         self.runs["curvature"] += 1
         return measure_curvature(self.live, scores, rows=self.settings.rows, generator=self._generator)
 
     def _everything(self) -> Tensor:
         return torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
 
+    def run_with(self, scores: Tensor) -> float:
+        """Return the divergence with some scores ``(n,)``, really run; infinite where it is not a number."""
+        self.runs["forward"] += 1
+        with torch.no_grad():
+            divergence = float(self.live.divergence(scores))
+        return divergence if math.isfinite(divergence) else math.inf
+
+    def room(self) -> int:
+        """Return how many units may still leave."""
+        return len(self.live) - self.goal.least
+
     def _count(self, rate: float) -> int:
-        room = len(self.live) - self.goal.least
-        return max(1, min(int(rate * len(self.live)), room))
+        return max(1, min(int(rate * len(self.live)), self.room()))
 
     def _change(self, divergence: float, bounds: tuple[float, float]) -> float:
         """Return by what to change the rate: much when the divergence is far from where it should be."""
         wanted = self.settings.reserve * self.goal.limit
         return min(max(math.sqrt(wanted / max(divergence, 1e-12)), bounds[0]), bounds[1])
 
-    def _out_of_time(self) -> bool:
+    def out_of_time(self) -> bool:
+        """Return whether the time that was allowed is over."""
         return time.perf_counter() - self._began > self.settings.seconds
 
-    def _note(self, divergence: float, kept: bool) -> None:
+    def note(self, divergence: float, kept: bool) -> None:
+        """Add a round to the history, and report it."""
         entry = Round(len(self.history) + 1, len(self.live), divergence, kept, time.perf_counter() - self._began)
         self.history.append(entry)
         if self.report:

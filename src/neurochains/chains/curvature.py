@@ -70,7 +70,7 @@ def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator
     if not factor.any():
         guide, factor = squared_error, output_factor(squared_error, outputs.detach(), live.original)
     gradient = torch.autograd.grad(guide(outputs, live.original).mean(), each, retain_graph=True)[0].sum(0)
-    factor = _folded(factor, rows, generator)
+    factor = _folded(factor, min(rows, _rows_that_count(factor)), generator)
     jacobian = [
         torch.autograd.grad(outputs, each, factor[:, row] / math.sqrt(count), retain_graph=row + 1 < factor.shape[1])[0]
         for row in range(factor.shape[1])
@@ -110,6 +110,12 @@ def _batch_hessian(function: Callable[[Tensor], Tensor], outputs: Tensor) -> Ten
         return torch.zeros(*outputs.shape, outputs.shape[1], device=outputs.device)
     columns = [torch.autograd.grad(slope[:, k].sum(), outputs, retain_graph=True)[0] for k in range(outputs.shape[1])]
     return torch.stack(columns, 1)
+
+
+def _rows_that_count(factor: Tensor, *, most: float = 0.98) -> int:
+    """Return how many rows hold nearly all of the curvature, and one for the rest: confident answers need few."""
+    weights = factor.square().sum(2).sum(0).cumsum(0)
+    return int((weights < most * weights[-1]).sum()) + 2
 
 
 def _folded(factor: Tensor, rows: int, generator: torch.Generator) -> Tensor:

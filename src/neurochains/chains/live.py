@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurochains.chains.companions import Companions
 from neurochains.chains.objectives import Objective
 from neurochains.chains.scores import Scores
 from neurochains.edit.compact import CompactNetwork
@@ -32,6 +33,7 @@ class State:
     skipped: tuple[str, ...]
     small: CompactNetwork
     held: int
+    packed: int
 
 
 class LiveNetwork:
@@ -57,6 +59,7 @@ class LiveNetwork:
         values = torch.cat([(scores.units[layer.name] if scores else torch.ones(layer.units)) for layer in layers])
         self.total = len(values)
         self._ends = torch.tensor([layer.units for layer in layers]).cumsum(0)
+        self._companions = Companions(network, self.layers)
         self.alive = values.nonzero().flatten()
         self.scores = values[self.alive].to(self.device)
         self.compact()
@@ -65,12 +68,13 @@ class LiveNetwork:
         return len(self.alive)
 
     def compact(self) -> None:
-        """Rewrite the network on the units that live now."""
-        self._small = CompactNetwork(self.network, self._kept(), layers=self.layers, skipped=self.skipped)
+        """Rewrite the network on the units that live now, and those that share a channel with one of them."""
+        held = self._companions.join(self.alive)
+        self._small = CompactNetwork(self.network, self._kept(held), layers=self.layers, skipped=self.skipped)
         if self.images.ndim == 4:
             self._small.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._held = len(self.alive)
-        self._places = torch.arange(self._held, device=self.device)
+        self._held, self._packed = len(held), len(self.alive)
+        self._places = torch.searchsorted(held, self.alive).to(self.device)
 
     def logits(self, scores: Tensor, images: Tensor | None = None) -> Tensor:
         """Return the outputs ``(B, K)`` for scores ``(n,)``, or one row of them for each image ``(B, n)``."""
@@ -91,7 +95,7 @@ class LiveNetwork:
         self.alive = self.alive[stay.cpu()]
         self.scores = self.scores[stay]
         self._places = self._places[stay]
-        if len(self.alive) < RECOMPACT * self._held:
+        if len(self.alive) < RECOMPACT * self._packed:
             self.compact()
 
     def skip(self, block: str, gone: Tensor) -> None:
@@ -108,12 +112,13 @@ class LiveNetwork:
 
     def save(self) -> State:
         """Return what `restore` needs to come back to this point."""
-        return State(self.alive, self._places, self.scores, self.skipped, self._small, self._held)
+        return State(self.alive, self._places, self.scores, self.skipped, self._small, self._held, self._packed)
 
     def restore(self, state: State) -> None:
         """Go back to a saved point."""
         self.alive, self._places, self.scores = state.alive, state.places, state.scores
-        self.skipped, self._small, self._held = state.skipped, state.small, state.held
+        self.skipped, self._small = state.skipped, state.small
+        self._held, self._packed = state.held, state.packed
 
     def result(self) -> Scores:
         """Return the sub-network as scores at full width."""
@@ -123,10 +128,10 @@ class LiveNetwork:
         units = {layer.name: part.clone() for layer, part in zip(self.layers, parts, strict=True)}
         return Scores(units, dict.fromkeys(self.skipped, 0.0))
 
-    def _kept(self) -> dict[str, Tensor]:
-        owners = torch.searchsorted(self._ends, self.alive, right=True)
+    def _kept(self, held: Tensor) -> dict[str, Tensor]:
+        owners = torch.searchsorted(self._ends, held, right=True)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), self._ends[:-1]])
-        return {layer.name: self.alive[owners == i] - starts[i] for i, layer in enumerate(self.layers)}
+        return {layer.name: held[owners == i] - starts[i] for i, layer in enumerate(self.layers)}
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from neurochains.chains.objectives import Objective
 from neurochains.chains.paper import PaperSettings, paper_scores
 from neurochains.chains.refit import refit_live
 from neurochains.chains.scores import Scores
+from neurochains.chains.shrink import ShrinkSettings, shrink
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
 
@@ -38,6 +39,7 @@ class SearchSettings:
     refit: int = 60
     seed: int = 0
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    shrink: ShrinkSettings = field(default_factory=ShrinkSettings)
     paper: PaperSettings = field(default_factory=PaperSettings)
 
 
@@ -87,6 +89,8 @@ def _by_budget(
     search = Search(live, goal, ranged, seed=settings.seed, report=lambda entry: follow("eliminating", entry))
     if settings.gates:
         skip_blocks(search)
+    if search.tunable:
+        shrink(search, settings.shrink)
     search.run()
     if search.tunable:
         refit_live(live, steps=settings.refit, high=ranged.high)

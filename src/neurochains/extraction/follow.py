@@ -28,7 +28,8 @@ class Progress:
 class Follower:
     """Turns the rounds of a search into reports, with an estimate of the time left.
 
-    The elimination is followed by the logarithm of the size, since each round removes a share of what is left.
+    The elimination is followed by the logarithm of the size, since each round removes a share of what is left; a round
+    that failed, and was taken back, is no way gone.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Follower:
         self._total = total
         self._least = max(least, math.ceil(USUAL_END * total))
         self._steps = steps
+        self._furthest = 0
 
     def __call__(self, stage: str, entry: Round) -> None:
         """Report one round of a search."""
         if self._progress is None:
             return
-        step, steps = (entry.step, self._steps) if self._steps else (self._percent(entry.filters), 100)
+        step, steps = (entry.step, self._steps) if self._steps else (self._percent(entry), 100)
         share = step / max(steps, 1)
         left = entry.seconds * (1 - share) / share if share > 0 and entry.seconds > 0 else None
         divergence = entry.divergence if math.isfinite(entry.divergence) else None
@@ -54,7 +56,10 @@ class Follower:
         if self._progress is not None:
             self._progress(Progress(name, 100, 100))
 
-    def _percent(self, filters: int) -> int:
-        self._least = min(self._least, max(1, round(0.7 * filters)))
-        way = math.log(self._total / self._least) or 1.0
-        return min(99, max(0, round(100 * math.log(self._total / max(filters, 1)) / way)))
+    def _percent(self, entry: Round) -> int:
+        if entry.kept:
+            self._least = min(self._least, max(1, round(0.7 * entry.filters)))
+            way = math.log(self._total / self._least) or 1.0
+            percent = round(100 * math.log(self._total / max(entry.filters, 1)) / way)
+            self._furthest = min(99, max(self._furthest, percent))
+        return self._furthest

@@ -89,7 +89,8 @@ class Options:
     def to_json(self, goal: Goal) -> dict[str, Any]:
         """Return all settings in force, for the record, as JSON holds them: no limit is None."""
         search = asdict(self.search())
-        del search["paper" if self.method == "budget" else "budget"]
+        for other in ("paper",) if self.method == "budget" else ("budget", "shrink"):
+            del search[other]
         asked = {"fidelity": self.fidelity, "agreement": self.agreement, "size": self.size}
         if all(value is None for value in asked.values()):
             asked["fidelity"] = goal.divergence

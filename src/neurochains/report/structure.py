@@ -1,12 +1,17 @@
-"""The sub-network's structure: the view for the architecture figure, and the kept filters layer by layer."""
+"""The sub-network's structure: the view for the architecture figure, and the kept filters layer by layer.
+
+Shapes: K classes, T targets, S sources.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 
+from torch import Tensor
+
 from neurochains.chains import Chain
-from neurochains.chains.contributions import OUTPUT, Contributions, KernelEdge
+from neurochains.chains.contributions import OUTPUT, Contributions
 from neurochains.network import Block
 from neurochains.network.network import INPUT
 from neurochains.pictures import ArchitectureView, Bypass, Column, Edge
@@ -15,13 +20,16 @@ from neurochains.report.filters import channel_names
 
 __all__ = ["architecture", "kept_layers"]
 
+MOST_BETWEEN = 1000  # kernels between two layers that a figure chooses from
+
 
 def architecture(chain: Chain, found: Contributions, title: str) -> ArchitectureView:
     """Return the sub-network as its figure shows it; a kernel counts for the class that it matters most to."""
     columns = [_input(chain), *_layers(chain), _classes(chain, found)]
     places = {column.name: place for place, column in enumerate(columns)}
-    edges = tuple(_edges(found.edges(), places))
-    return ArchitectureView(tuple(columns), edges, tuple(_blocks(chain, columns, places)), title)
+    edges = tuple(_edges(found, places))
+    total = sum(int(values.abs().amax(0).count_nonzero()) for values in found.kernels.values())
+    return ArchitectureView(tuple(columns), edges, tuple(_blocks(chain, columns, places)), title, total)
 
 
 def kept_layers(chain: Chain) -> tuple[LayerView, ...]:
@@ -67,10 +75,29 @@ def _classes(chain: Chain, found: Contributions) -> Column:
     return Column("logits", OUTPUT, chain.network.outputs, found.classes, None, names)
 
 
-def _edges(found: Iterable[KernelEdge], places: Mapping[str, int]) -> Iterable[Edge]:
-    for edge in found:
-        weight = max(edge.contributions.values(), key=abs)
-        yield Edge(places[edge.source.layer], edge.source.index, places[edge.target.layer], edge.target.index, weight)
+def _edges(found: Contributions, places: Mapping[str, int]) -> Iterable[Edge]:
+    """Yield the kernels; of two layers with very many between them only the strongest, since few can be drawn."""
+    for (source, target), values_KTS in found.kernels.items():
+        weight_TS = _strongest_class(values_KTS)
+        sources, targets = found.units[source].tolist(), found.units[target].tolist()
+        for place in _strongest(weight_TS):
+            row, column = divmod(place, len(sources))
+            weight = float(weight_TS[row, column])
+            yield Edge(places[source], sources[column], places[target], targets[row], weight)
+
+
+def _strongest_class(values_KTS: Tensor) -> Tensor:
+    """Return the contribution to the class that each kernel matters most to, with its sign."""
+    return values_KTS.gather(0, values_KTS.abs().argmax(0, keepdim=True))[0]
+
+
+def _strongest(weight_TS: Tensor) -> list[int]:
+    """Return the places of the kernels that contribute, in order; of many, those of the strongest."""
+    flat = weight_TS.flatten().abs()
+    places = flat.nonzero().flatten()
+    if len(places) > MOST_BETWEEN:
+        places = flat.topk(MOST_BETWEEN).indices.sort().values
+    return places.tolist()
 
 
 def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> Iterable[Bypass]:

@@ -1,0 +1,127 @@
+"""Shrinkage: the units that matter least fade together, as fast as the others can make up for them.
+
+1. Measure the curvature around the scores of now.
+2. Take the share `p` of the living units whose removal would cost least, to second order.
+3. Multiply their scores by ``1 - f`` and let the other scores make up for it, by the quadratic model. The factor `f` is
+   the largest of a ladder for which the divergence, really run, stays under the target; the damping is followed along.
+4. Units that have faded to almost nothing leave.
+5. Where only small factors work, fewer units fade at once; where large ones do, more.
+
+Nothing is ever removed abruptly, so that deep narrow networks (MobileNet) follow; and since importance falls with the
+square of a score, units that began to fade go on to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurochains.chains.budget import Search
+from neurochains.chains.curvature import Curvature
+
+__all__ = ["ShrinkSettings", "shrink"]
+
+FACTORS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkSettings:
+    """What the shrinkage may be told.
+
+    Attributes:
+        share: of the living units that fade at first; `share_limit` at most, `share_end` where the shrinkage ends, as it
+            does when fewer than `fewest` would fade.
+        reserve: the part of the budget that the divergence stays under.
+        faded: the score below which a unit leaves.
+    """
+
+    share: float = 0.35
+    share_limit: float = 0.5
+    share_end: float = 0.02
+    fewest: int = 4
+    reserve: float = 0.95
+    faded: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One way to go on from a curvature: the factor's place on the ladder, the damping, and where it leads."""
+
+    place: int
+    damping: float
+    divergence: float
+    scores: Tensor
+
+
+class _Ladder:
+    """The steps that can be taken from one curvature, each run at most once."""
+
+    def __init__(self, search: Search, curvature: Curvature, fading: Tensor) -> None:
+        self._search = search
+        self._curvature = curvature
+        self._fading = fading
+        self._known: dict[tuple[int, float], _Step] = {}
+
+    def step(self, place: int, damping: float) -> _Step:
+        if (place, damping) not in self._known:
+            live, fading = self._search.live, self._fading
+            fixed = torch.where(fading, -FACTORS[place] * live.scores, 0.0)
+            moved = live.scores + self._curvature.compensate(fixed, ~fading, damping)
+            settings = self._search.settings
+            moved = torch.where(fading, moved, moved.clamp(settings.low, settings.high))
+            self._known[place, damping] = _Step(place, damping, self._search.run_with(moved), moved)
+        return self._known[place, damping]
+
+    def best(self, place: int, damping: float, target: float) -> _Step:
+        """Return the step with the largest factor found to stay under the target, from a place on the ladder on."""
+        step = self.step(place, damping)
+        if step.divergence > target:
+            step = self._better(step, 5.0)
+        while step.divergence <= target and step.place > 0:
+            further = self.step(step.place - 1, step.damping)
+            if further.divergence > target:
+                break
+            step = further
+        while step.divergence > target and step.place < len(FACTORS) - 1:
+            step = self.step(step.place + 1, step.damping)
+        return self._better(step, 3.0)
+
+    def _better(self, step: _Step, factor: float) -> _Step:
+        others = [self.step(step.place, step.damping * by) for by in (factor, 1 / factor)]
+        return min((step, *others), key=lambda one: one.divergence)
+
+
+def shrink(search: Search, settings: ShrinkSettings) -> None:
+    """Let units fade from a search's live network until only a few at a time could, or the goal's size is near."""
+    live, share, place, damping = search.live, settings.share, 3, 0.05
+    target = settings.reserve * search.goal.limit
+    while share > max(settings.share_end, settings.fewest / len(live)) and search.room() and not search.out_of_time():
+        curvature = search.measure(live.scores)
+        count = max(1, min(int(share * len(live)), search.room()))
+        fading = torch.zeros(len(live), dtype=torch.bool, device=live.device)
+        fading[curvature.importance(live.scores).argsort(stable=True)[:count]] = True
+        step = _Ladder(search, curvature, fading).best(place, damping, target)
+        if step.divergence > max(target, 0.999 * curvature.divergence):
+            share *= 0.6
+            continue
+        live.scores, place, damping = step.scores, step.place, step.damping
+        divergence = _leave(search, fading, settings.faded, step.divergence)
+        search.note(divergence, kept=True)
+        share = _next_share(share, FACTORS[place], settings)
+
+
+def _leave(search: Search, fading: Tensor, faded: float, divergence: float) -> float:
+    """Drop the units that have faded; returns the divergence without them."""
+    gone = fading & (search.live.scores < faded)
+    if not gone.any():
+        return divergence
+    search.live.drop(gone)
+    return search.run_with(search.live.scores)
+
+
+def _next_share(share: float, factor: float, settings: ShrinkSettings) -> float:
+    if factor < 0.15:
+        return share * 0.75
+    return min(share * 1.15, settings.share_limit) if factor >= 0.5 else share
