@@ -136,13 +136,18 @@ def _photos() -> Iterator[Case]:
         found = [next((entry for entry in files if entry.endswith(f"_{name}.jpg")), None) for name in pair]
         if None not in found:
             yield Case(
-                "mobilenet_v2", " / ".join(pair), 0.005, lambda: _plain("mobilenet_v2"), lambda f=found: _crops(archive, f)
+                "mobilenet_v2",
+                " / ".join(pair),
+                0.005,
+                lambda: _plain("mobilenet_v2"),
+                lambda f=found: _crops(archive, f),
             )
 
 
 def _plain(name: str) -> nn.Module:
     spec = importlib.util.spec_from_file_location("nets", DATA / "nets.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.load(name, str(DATA))
@@ -184,7 +189,9 @@ def run(case: Case) -> dict[str, Any]:
     budget, seconds = _search(network, images, Goal(divergence=BUDGET))
     paper, paper_seconds, plain_seconds = _paper(network, images, case.lam)
     matched, matched_seconds = _search(network, images, Goal(least=max(paper.kept, 1)))
-    controls = measure_controls(network, task, budget, names=("random", "random_global", "activation", "activation_global"))
+    controls = measure_controls(
+        network, task, budget, names=("random", "random_global", "activation", "activation_global")
+    )
     return {
         "network": case.network,
         "pair": case.pair,
@@ -192,7 +199,8 @@ def run(case: Case) -> dict[str, Any]:
         "lam": case.lam,
         "budget": _row(network, task, budget) | {"seconds": seconds, "of_plain": seconds / plain_seconds},
         "paper": _row(network, task, paper) | {"seconds": paper_seconds, "of_plain": paper_seconds / plain_seconds},
-        "matched": _row(network, task, matched) | {"seconds": matched_seconds, "of_plain": matched_seconds / plain_seconds},
+        "matched": _row(network, task, matched)
+        | {"seconds": matched_seconds, "of_plain": matched_seconds / plain_seconds},
         "controls": {name: _numbers(found.given) for name, found in controls.items()},
         "plain_seconds": plain_seconds,
         "threads": torch.get_num_threads(),
@@ -250,17 +258,31 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _lines(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    words = {"budget": f"**budget, KL <= {BUDGET}**", "paper": f"paper, lam {rows[0]['lam']}", "matched": "budget, paper's size"}
+    words = {
+        "budget": f"**budget, KL <= {BUDGET}**",
+        "paper": f"paper, lam {rows[0]['lam']}",
+        "matched": "budget, paper's size",
+    }
     lines = []
     for method, word in words.items():
         entries = [row[method] for row in rows]
         filters = _median(entries, "filters")
-        cells = [f"{filters:,.0f}", f"{filters / rows[0]['units']:.1%}", *_fidelity(entries), f"{_median(entries, 'of_plain'):.2f}"]
+        cells = [
+            f"{filters:,.0f}",
+            f"{filters / rows[0]['units']:.1%}",
+            *_fidelity(entries),
+            f"{_median(entries, 'of_plain'):.2f}",
+        ]
         lines.append(f"| {name} | {word} | {' | '.join(cells)} |")
         name = ""
     filters = _median([row["budget"] for row in rows], "filters")
     for control in rows[0]["controls"]:
-        cells = [f"{filters:,.0f}", f"{filters / rows[0]['units']:.1%}", *_fidelity([row["controls"][control] for row in rows]), ""]
+        cells = [
+            f"{filters:,.0f}",
+            f"{filters / rows[0]['units']:.1%}",
+            *_fidelity([row["controls"][control] for row in rows]),
+            "",
+        ]
         lines.append(f"|  | {control.replace('_', ', ')} | {' | '.join(cells)} |")
     return lines
 

@@ -90,6 +90,13 @@ def test_an_agreement_is_a_share_of_the_predictions():
     assert not goal.is_size
 
 
+@given(st.integers(1, 200), st.data())
+def test_a_share_that_is_met_exactly_is_met(of, data):
+    right = data.draw(st.integers(1, of))
+    assert Goal(agreement=right / of).fits(0.0, live(right, of))
+    assert not Goal(agreement=right / of).fits(0.0, live(right - 1, of)) or of == 1
+
+
 def test_a_size_is_kept_whatever_it_costs_but_not_by_nonsense():
     goal = Goal(least=4)
     assert goal.fits(1e6, live(0))

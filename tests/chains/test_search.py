@@ -94,6 +94,16 @@ def test_one_seed_gives_one_result_and_leaves_the_global_dice_alone(find, method
         assert torch.equal(one.leave_one_out[name].nan_to_num(), other.leave_one_out[name].nan_to_num())
 
 
+def test_an_objective_may_draw_at_random(find):
+    def noisy(outputs, original):
+        return KL(outputs, original) * (1 + 0.2 * torch.rand(len(outputs)))
+
+    one = find(objective=noisy, seed=2)
+    torch.rand(5)
+    other = find(objective=noisy, seed=2)
+    assert all(torch.equal(values, other.scores.units[name]) for name, values in one.scores.units.items())
+
+
 def test_the_refit_tightens_what_the_search_left(find, striped, stripes_task):
     """The certificate may spend what the refit gains, so that both keep the goal and neither is larger."""
     loose, tight = find(refit=0, gates=False), find(refit=40, gates=False)

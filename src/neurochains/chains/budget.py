@@ -237,20 +237,16 @@ def _first(entry: Sequence[Any]) -> float:
     return entry[0]
 
 
-def certify(live: LiveNetwork, goal: Goal, *, most_rounds: int = 20) -> dict[str, Tensor]:
+def certify(live: LiveNetwork, goal: Goal) -> dict[str, Tensor]:
     """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
 
     Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
     something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
     its units can be left out alone.
     """
-    scores = live.result()
-    table = _leave_one_out(live, scores)
-    for _ in range(most_rounds):
-        if not _drop_spare(live, goal, table):
-            break
-        scores = live.result()
-        table = _leave_one_out(live, scores)
+    table = _leave_one_out(live, live.result())
+    while _drop_spare(live, goal, table):
+        table = _leave_one_out(live, live.result())
     return table
 
 
@@ -259,7 +255,11 @@ def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
 
 
 def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, patience: int = 10) -> int:
-    """Drop what the goal can spare, cheapest first, until some in a row cannot go; returns how many units went."""
+    """Drop what the goal can spare, cheapest first; returns how many units went.
+
+    Once something has gone, some failures in a row end the round: the table is out of date by then. If nothing has,
+    every unit is tried, since an agreement may spare a unit that costs much divergence and not one that costs little.
+    """
     flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
     spare = [
         int(unit)
@@ -268,7 +268,7 @@ def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, pati
     ]
     dropped = failed = 0
     for unit in spare:
-        if len(live) <= goal.least or failed == patience:
+        if len(live) <= goal.least or (dropped and failed == patience):
             break
         fits = _try_without(live, goal, unit)
         dropped, failed = dropped + fits, 0 if fits else failed + 1

@@ -52,7 +52,7 @@ class Goal:
     def _agreement(self, live: LiveNetwork) -> float:
         with torch.no_grad():
             same = live.logits(live.scores).argmax(-1) == live.original.argmax(-1)
-        return float(same.float().mean())
+        return float(same.double().mean())  # float32 would put 7 of 10 below 0.7
 
 
 def make_goal(*, fidelity: float | None, agreement: float | None, size: int | float | None, total: int) -> Goal:

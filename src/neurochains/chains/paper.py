@@ -92,7 +92,7 @@ def paper_scores(
     kept = [values * (values >= settings.threshold) for values in scores] if size is None else _largest(scores, size)
     units = {layer.name: values for layer, values in zip(layers, kept, strict=True)}
     found = Scores(units, {name: gate for name, gate in gates.items() if gate == 0})
-    return refit(network, images, found, objective=objective, steps=settings.refit, high=settings.high)
+    return refit(network, images, found, objective=objective, steps=settings.refit, high=settings.high, polish=0)
 
 
 def _optimise(

@@ -1,10 +1,15 @@
-"""Refit: the scores of the surviving units tuned on the divergence alone, by Adam; the best state is kept."""
+"""Refit: the scores of the surviving units tuned on the divergence alone; the best state is kept.
+
+First Adam, which copes with any start, then damped Gauss-Newton steps, which go the last way in a few.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from neurochains.chains.budget import BudgetSettings, Search
+from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
 from neurochains.chains.objectives import Objective, find_objective
 from neurochains.chains.scores import Scores
@@ -22,6 +27,7 @@ def refit(
     steps: int = 60,
     lr: float = 0.02,
     high: float = float("inf"),
+    polish: int | None = None,
 ) -> Scores:
     """Return the scores of a sub-network, tuned so that its outputs come closer to the original's.
 
@@ -36,17 +42,28 @@ def refit(
         steps: Adam steps; 0 leaves the scores as they are.
         lr: their learning rate.
         high: the largest score allowed.
+        polish: Gauss-Newton steps behind them; by default a sixth of the Adam steps.
     """
     if not scores.kept or not steps:
         return scores
     layers = [network.layer(name) for name in scores.units]
     live = LiveNetwork(network, images, find_objective(objective), layers=layers, scores=scores)
-    refit_live(live, steps=steps, lr=lr, high=high)
+    refit_live(live, steps=steps, lr=lr, high=high, polish=polish)
     return live.result()
 
 
-def refit_live(live: LiveNetwork, *, steps: int, lr: float = 0.02, high: float = float("inf")) -> float:
+def refit_live(
+    live: LiveNetwork, *, steps: int, lr: float = 0.02, high: float = float("inf"), polish: int | None = None
+) -> float:
     """Tune a live network's scores in place; returns the best divergence met."""
+    best = _adam(live, steps, lr, high)
+    further = steps // 6 if polish is None else polish
+    if further:
+        best = Search(live, Goal(), BudgetSettings(high=high)).polish(further)
+    return best
+
+
+def _adam(live: LiveNetwork, steps: int, lr: float, high: float) -> float:
     scores = live.scores.clone().requires_grad_(True)
     adam = torch.optim.Adam([scores], lr=lr)
     best, kept = float("inf"), live.scores

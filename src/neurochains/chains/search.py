@@ -123,7 +123,7 @@ def _by_paper(
         settings=replace(
             settings.paper, refit=settings.refit, high=_range(settings.score_range).get("high", float("inf"))
         ),
-        size=goal.least if goal.least > 1 else None,
+        size=goal.least if goal.is_size else None,
         report=note,
     )
     if settings.score_range == "binary":

@@ -31,8 +31,8 @@ class ShrinkSettings:
     """What the shrinkage may be told.
 
     Attributes:
-        share: of the living units that fade at first; `share_limit` at most, `share_end` where the shrinkage ends, as it
-            does when fewer than `fewest` would fade.
+        share: of the living units that fade at first; `share_limit` at most.
+        share_end: where the shrinkage ends; it also does when fewer than `fewest` units would fade.
         reserve: the part of the budget that the divergence stays under.
         faded: the score below which a unit leaves.
     """
@@ -106,8 +106,13 @@ def shrink(search: Search, settings: ShrinkSettings) -> None:
         if step.divergence > max(target, 0.999 * curvature.divergence):
             share *= 0.6
             continue
+        before = live.save()
         live.scores, place, damping = step.scores, step.place, step.damping
         divergence = _leave(search, fading, settings.faded, step.divergence)
+        if not search.goal.fits(divergence, live):
+            live.restore(before)
+            share *= 0.6
+            continue
         search.note(divergence, kept=True)
         share = _next_share(share, FACTORS[place], settings)
 
