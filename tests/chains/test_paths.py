@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from neurochains.chains import Scores
 from neurochains.chains.calculation import OUTPUT
 from neurochains.chains.contributions import Contributions, contributions
+from neurochains.chains.goal import Goal
+from neurochains.chains.objectives import kl_divergence
 from neurochains.chains.paths import Path, find_paths, paths, share_out
+from neurochains.chains.search import SearchSettings, find_subnetwork
 from neurochains.data import Task
 from neurochains.errors import ModelError, SettingsError
 from neurochains.network import Filter, Network, load_model

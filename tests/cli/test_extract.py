@@ -25,7 +25,7 @@ def test_a_chain_is_saved_and_summed_up(command, extraction, line, tmp_path):
     assert shown.err == "pruning 1/2: KL 0.04 · 260 filters · 3.0 s left\n"
     chain = load_chain(tmp_path / "run")
     assert chain.subnetwork.kept == 260
-    assert chain.provenance["command"].startswith("neurochains ")
+    assert chain.provenance["command"].startswith("neurochains")
 
 
 def test_json_prints_the_metrics_alone(command, extraction, line):

@@ -97,7 +97,7 @@ def _root_of_hessian(objective: Objective, outputs: Tensor, original: Tensor) ->
     def total(values: Tensor) -> Tensor:
         return objective(values, original).sum()
 
-    hessian = _batch_hessian(total, outputs)
+    hessian = torch.nan_to_num(_batch_hessian(total, outputs), 0.0, 0.0, 0.0)
     values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
     return values.clamp_min(0).sqrt().unsqueeze(2) * vectors.mT
 

@@ -5,6 +5,8 @@ First Adam, which copes with any start, then damped Gauss-Newton steps, which go
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -58,7 +60,7 @@ def refit_live(
     """Tune a live network's scores in place; returns the best divergence met."""
     best = _adam(live, steps, lr, high)
     further = steps // 6 if polish is None else polish
-    if further:
+    if further and math.isfinite(best):
         best = Search(live, Goal(), BudgetSettings(high=high)).polish(further)
     return best
 

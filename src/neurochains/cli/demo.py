@@ -43,9 +43,12 @@ def demo(out: OutFolder = _DEFAULT, force: Force = False, quiet: Quiet = False) 
 
 
 def _extracted(quiet: bool) -> Chain:
+    import torch
+
     from neurochains.extraction import extract
     from neurochains.network import load_model
 
+    torch.set_num_threads(1)  # sums in one order on any number of cores; more threads gain little on 64 pixels
     model = load_model(_MODEL)
     with extraction_progress(quiet=quiet) as progress:
         chain = extract(model, _task(), progress=progress)

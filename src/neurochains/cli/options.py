@@ -207,7 +207,7 @@ Steps = Annotated[
         metavar="N",
         min=0,
         help="At most, of the paper's method; or of tuning in each round.",
-        show_default="300; 3",
+        show_default="300; 5",
         rich_help_panel=_SEARCH,
     ),
 ]

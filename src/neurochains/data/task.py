@@ -351,7 +351,8 @@ class Task:
         if described and described != outputs:
             raise DataError(
                 f"Wanted a class name for each of the {outputs} outputs of the network, but the task has {described}. "
-                "Pass class_names= with all of them, in order, or use task.unlabelled()."
+                "Pass class_names= with all of them, in order (for a model from your own file, class_names = [...] "
+                "in that file), or use task.unlabelled()."
             )
         if self.held_out is not None:
             self.held_out.check_outputs(outputs)
