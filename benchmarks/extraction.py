@@ -189,9 +189,7 @@ def run(case: Case) -> dict[str, Any]:
     budget, seconds = _search(network, images, Goal(divergence=BUDGET))
     paper, paper_seconds, plain_seconds = _paper(network, images, case.lam)
     matched, matched_seconds = _search(network, images, Goal(least=max(paper.kept, 1)))
-    controls = measure_controls(
-        network, task, budget, names=("random", "random_global", "activation", "activation_global")
-    )
+    controls = measure_controls(network, task, budget, names=("random", "activation_global"))
     return {
         "network": case.network,
         "pair": case.pair,

@@ -91,12 +91,21 @@ def _by_budget(
         skip_blocks(search)
     if search.tunable:
         shrink(search, settings.shrink)
-    search.run()
-    if search.tunable:
-        refit_live(live, steps=settings.refit, high=ranged.high)
+    _eliminate(search, settings.refit)
     follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
     table = certify(live, goal)
     return live.result(), table, search.history
+
+
+def _eliminate(search: Search, steps: int, *, most: int = 4) -> None:
+    """Eliminate and refit in turns: a better fit makes room to remove more."""
+    for _ in range(most):
+        before = len(search.live)
+        search.run()
+        if search.tunable:
+            refit_live(search.live, steps=steps, high=search.settings.high)
+        if len(search.live) == before or not search.room():
+            break
 
 
 def _by_paper(
