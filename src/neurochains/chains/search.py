@@ -65,26 +65,33 @@ def find_subnetwork(
 ) -> Found:
     """Return the smallest sub-network that was found to keep the goal on the images ``(B, C, H, W)``."""
     began = time.perf_counter()
+    problem = _Problem(network, network.check(images), layers, objective, goal, settings, follow or _ignore)
     finder = _by_budget if settings.method == "budget" else _by_paper
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        scores, table, history = finder(network, images, layers, objective, goal, settings, follow or _ignore)
+        scores, table, history = finder(problem)
     return Found(scores, table, tuple(history), time.perf_counter() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What a search is given."""
+
+    network: Network
+    images: Tensor
+    layers: tuple[Layer, ...]
+    objective: Objective
+    goal: Goal
+    settings: SearchSettings
+    follow: Follow
 
 
 Parts = tuple[Scores, dict[str, Tensor], list[Round]]
 
 
-def _by_budget(
-    network: Network,
-    images: Tensor,
-    layers: tuple[Layer, ...],
-    objective: Objective,
-    goal: Goal,
-    settings: SearchSettings,
-    follow: Follow,
-) -> Parts:
-    live = LiveNetwork(network, images, objective, layers=layers)
+def _by_budget(problem: _Problem) -> Parts:
+    settings, goal, follow = problem.settings, problem.goal, problem.follow
+    live = LiveNetwork(problem.network, problem.images, problem.objective, layers=problem.layers)
     ranged = replace(settings.budget, **_range(settings.score_range))
     search = Search(live, goal, ranged, seed=settings.seed, report=lambda entry: follow("eliminating", entry))
     if settings.gates:
@@ -108,27 +115,20 @@ def _eliminate(search: Search, steps: int, *, most: int = 4) -> None:
             break
 
 
-def _by_paper(
-    network: Network,
-    images: Tensor,
-    layers: tuple[Layer, ...],
-    objective: Objective,
-    goal: Goal,
-    settings: SearchSettings,
-    follow: Follow,
-) -> Parts:
+def _by_paper(problem: _Problem) -> Parts:
+    network, settings, goal = problem.network, problem.settings, problem.goal
     history: list[Round] = []
 
     def note(entry: Round) -> None:
         history.append(entry)
-        follow("optimising", entry)
+        problem.follow("optimising", entry)
 
     scores = paper_scores(
         network,
-        images,
-        layers=layers,
+        problem.images,
+        layers=problem.layers,
         blocks=network.blocks if settings.gates else (),
-        objective=objective,
+        objective=problem.objective,
         settings=replace(
             settings.paper, refit=settings.refit, high=_range(settings.score_range).get("high", float("inf"))
         ),
@@ -137,7 +137,7 @@ def _by_paper(
     )
     if settings.score_range == "binary":
         scores = Scores({name: (values > 0).float() for name, values in scores.units.items()}, scores.gates)
-    table = leave_one_out_divergence(network, network.check(images), scores, objective=objective)
+    table = leave_one_out_divergence(network, problem.images, scores, objective=problem.objective)
     return scores, table, history
 
 

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import torch
+
+from neurochains.chains import OBJECTIVES
+from neurochains.chains.budget import BudgetSettings, Search
+from neurochains.chains.goal import Goal
+from neurochains.chains.live import LiveNetwork
+from neurochains.chains.shrink import FACTORS, ShrinkSettings, _Ladder, shrink
+
+KL = OBJECTIVES["kl"]
+
+
+def searching(network, images, goal: Goal) -> Search:
+    return Search(LiveNetwork(network, images, KL, layers=network.scored()), goal, BudgetSettings())
+
+
+def test_units_fade_within_the_goal(striped, stripes_task):
+    search = searching(striped, stripes_task.images, Goal(divergence=0.1))
+    shrink(search, ShrinkSettings())
+    assert 0 < len(search.live) < search.live.total
+    assert all(entry.divergence <= 0.1 for entry in search.history)
+    found = search.live.result()
+    original = striped(stripes_task.images)
+    assert float(KL(found.run(striped, stripes_task.images), original).mean()) <= 0.1 * (1 + 1e-4)
+
+
+def test_a_size_is_not_undercut(striped, stripes_task):
+    search = searching(striped, stripes_task.images, Goal(least=20))
+    shrink(search, ShrinkSettings())
+    assert len(search.live) >= 20
+
+
+def test_the_ladder_takes_the_largest_factor_below_the_target(striped, stripes_task):
+    """Whatever it answers was really run, fades what it should by its factor, and one rung further is too much."""
+    search = searching(striped, stripes_task.images, Goal(divergence=0.05))
+    curvature = search.measure(search.live.scores)
+    fading = torch.zeros(len(search.live), dtype=torch.bool)
+    fading[curvature.importance(search.live.scores).argsort()[:10]] = True
+    ladder = _Ladder(search, curvature, fading)
+    step = ladder.best(3, 0.05, 0.01)
+    assert torch.allclose(step.scores[fading], 1 - FACTORS[step.place] * torch.ones(10))
+    assert step.divergence == search.run_with(step.scores) <= 0.01
+    assert step.place == 0 or ladder.step(step.place - 1, step.damping).divergence > 0.01 or step.damping != 0.05
+
+
+def test_what_may_not_leave_stays(striped, stripes_task):
+    """A goal that nothing fits but the whole network leaves all units alive."""
+    search = searching(striped, stripes_task.images, Goal(divergence=1e-12))
+    shrink(search, ShrinkSettings())
+    assert float(KL(search.live.result().run(striped, stripes_task.images), striped(stripes_task.images)).mean()) < 1e-9
