@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -111,3 +112,12 @@ def test_main_ends_the_process_with_the_code():
 )
 def test_the_choices_are_those_of_the_extraction(choices, known):
     assert {choice.value for choice in choices} == set(known)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_cores_to_others_unless_told_otherwise(command, monkeypatch, given, wanted):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert command("--version").code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == wanted

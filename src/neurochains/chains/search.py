@@ -105,14 +105,15 @@ def _by_budget(problem: _Problem) -> Parts:
 
 
 def _eliminate(search: Search, steps: int, *, most: int = 4) -> None:
-    """Eliminate and refit in turns: a better fit makes room to remove more."""
+    """Eliminate and polish in turns, since a better fit makes room to remove more; then give what is left the refit."""
     for _ in range(most):
         before = len(search.live)
         search.run()
-        if search.tunable:
-            refit_live(search.live, steps=steps, high=search.settings.high)
+        search.polish(steps // 6)
         if len(search.live) == before or not search.room():
             break
+    if search.tunable:
+        refit_live(search.live, steps=steps, high=search.settings.high)
 
 
 def _by_paper(problem: _Problem) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -78,6 +79,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def run(args: Sequence[str]) -> int:
     """Return the exit code of a command line: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     forgive_encoding()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on busy cores, threads that spin make torch ten times slower
     ordered = _debug_first(args)
     try:
         return app(args=ordered, prog_name="neurochains", standalone_mode=False) or 0
