@@ -48,6 +48,7 @@ class BudgetSettings:
         polish: further Gauss-Newton steps in a round, at most.
         reserve: the part of the budget at which a round stops polishing.
         low, high: the range of a score.
+        seconds: after which the search ends with what it has.
     """
 
     rows: int = 6
@@ -115,8 +116,7 @@ class Search:
         with torch.no_grad():
             divergence = float(live.divergence(live.scores))
         for _ in range(steps if self.tunable else 0):
-            curvature = self.measure(live.scores)
-            better, scores = self._search(curvature, torch.zeros_like(live.scores), self._everything(), None)
+            better, scores = self._tuned(self.measure(live.scores))
             if not better < divergence:
                 break
             gained, divergence, live.scores = divergence - better, better, scores
@@ -134,32 +134,36 @@ class Search:
         order = curvature.importance(self.live.scores).argsort(stable=True)
         gone = torch.zeros(len(self.live), dtype=torch.bool, device=order.device)
         gone[order[:count]] = True
-        divergence, fresh = self._shrink(curvature, gone)
+        divergence = self._remove(curvature, gone)
         for step in range(self.settings.polish if self.tunable else 0):
             if self.goal.comfortable(divergence, self.settings.reserve, self.live):
                 break
-            last, curvature = divergence, self.measure(self.live.scores) if step or fresh is None else fresh
-            found, scores = self._search(curvature, torch.zeros_like(self.live.scores), self._everything(), None)
+            found, scores = self._tuned(self.measure(self.live.scores))
             if not found < 0.97 * divergence:
                 break
-            divergence, self.live.scores = found, scores
+            last, divergence, self.live.scores = divergence, found, scores
             if step and self.goal.hopeless(last, divergence, self.settings.polish - 1 - step):
                 break
         return divergence
 
-    def _shrink(self, curvature: Curvature, gone: Tensor) -> tuple[float, Curvature | None]:
-        """Move some scores to 0, half-way first; the others make up for it at each step."""
+    def _remove(self, curvature: Curvature, gone: Tensor) -> float:
+        """Move some scores to 0, half-way first, and drop them; the others make up for it at each step."""
         start = self.live.scores
         if not self.tunable:
             self.live.drop(gone)
-            return self.run_with(self.live.scores), None
+            return self.run_with(self.live.scores)
         if int(gone.sum()) > 3:
             _, self.live.scores = self._search(curvature, torch.where(gone, -0.5 * start, 0.0), ~gone, None)
             curvature = self.measure(self.live.scores)
         scores = self.live.scores
         self.live.drop(gone)
         divergence, self.live.scores = self._search(curvature, torch.where(gone, -scores, 0.0), ~gone, gone, scores)
-        return divergence, None
+        return divergence
+
+    def _tuned(self, curvature: Curvature) -> tuple[float, Tensor]:
+        """Return what one damped Gauss-Newton step on all scores gives: the divergence, and the scores."""
+        everything = torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
+        return self._search(curvature, torch.zeros_like(self.live.scores), everything, None)
 
     def _search(
         self, curvature: Curvature, fixed: Tensor, free: Tensor, gone: Tensor | None, scores: Tensor | None = None
@@ -180,9 +184,6 @@ class Search:
         """Return the curvature around some scores ``(n,)``."""
         self.runs["curvature"] += 1
         return measure_curvature(self.live, scores, rows=self.settings.rows, generator=self._generator)
-
-    def _everything(self) -> Tensor:
-        return torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
 
     def run_with(self, scores: Tensor) -> float:
         """Return the divergence with some scores ``(n,)``, really run; infinite where it is not a number."""
