@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads ruin times where others use the cores too
 
 BENCHMARKS = {
     "extraction": "the budget method beside the paper's and the controls, on real networks",
