@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from neurochains.chains.budget import Search
 from neurochains.network.blocks import Block
 
@@ -38,7 +36,6 @@ def _cost(search: Search, block: Block) -> float:
     live = search.live
     before = live.save()
     live.skip(block.name, live.members(block.layers))
-    with torch.no_grad():
-        cost = float(live.divergence(live.scores))
+    cost = search.run_with(live.scores)
     live.restore(before)
-    return cost if cost == cost else float("inf")
+    return cost
