@@ -117,9 +117,9 @@ def calls(tree: ast.AST) -> Iterator[str]:
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """The lines of a function without its docstring."""
+    """The lines of a function's body without its docstring; a signature may list what a command takes, line by line."""
     docstring = ast.get_docstring(function, clean=False)
-    total = (function.end_lineno or function.lineno) - function.lineno + 1
+    total = (function.end_lineno or function.lineno) - function.body[0].lineno + 1
     return total - (docstring.count("\n") + 1 if docstring else 0)
 
 

@@ -36,8 +36,17 @@ def joined(network: Network, *units: Filter) -> set[Filter]:
 
 
 def test_what_is_added_up_and_what_a_depthwise_unit_reads_stay_together(streams):
-    group = {Filter(name, 2) for name in ("left", "right", "depthwise")}
-    assert all(joined(streams, unit) == group for unit in group)
+    left, right, depthwise = ([Filter(name, index) for index in (0, 2)] for name in ("left", "right", "depthwise"))
+    whole = {*left, *right, *depthwise}
+    assert joined(streams, *left, right[0], depthwise[1]) == whole
+    assert joined(streams, left[0], right[1], *depthwise) == whole
+
+
+def test_a_layer_of_which_little_lives_keeps_no_company(streams):
+    others = [Filter(name, index) for name in ("left", "depthwise") for index in (0, 1, 2)]
+    found = joined(streams, *others, Filter("right", 3))
+    assert {unit for unit in found if unit.layer == "right"} == {Filter("right", 3)}
+    assert set(others) <= found
 
 
 def test_a_unit_that_shares_no_channel_stands_alone(streams):

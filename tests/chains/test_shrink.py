@@ -19,10 +19,36 @@ def test_units_fade_within_the_goal(striped, stripes_task):
     search = searching(striped, stripes_task.images, Goal(divergence=0.1))
     shrink(search, ShrinkSettings())
     assert 0 < len(search.live) < search.live.total
-    assert all(entry.divergence <= 0.1 for entry in search.history)
+    limit = 0.1 * ShrinkSettings().overshoot * ShrinkSettings().growth ** 4  # the overshoot within a stage
+    assert all(entry.divergence <= limit for entry in search.history)
+    assert search.history[-1].divergence <= 0.1
     found = search.live.result()
     original = striped(stripes_task.images)
     assert float(KL(found.run(striped, stripes_task.images), original).mean()) <= 0.1 * (1 + 1e-4)
+
+
+def test_a_quick_search_ends_at_the_first_difficulty(striped, stripes_task):
+    images = stripes_task.images
+    quick, whole = (searching(striped, images, Goal(divergence=1e-3)) for _ in range(2))
+    shrink(quick, ShrinkSettings(content=1.0))
+    shrink(whole, ShrinkSettings())
+    assert len(whole.live) <= len(quick.live) < quick.live.total
+    assert quick.runs["curvature"] < whole.runs["curvature"]
+    assert quick.run_with(quick.live.scores) <= 1e-3
+
+
+def test_without_overshoot_the_goal_is_kept_all_the_time(striped, stripes_task):
+    search = searching(striped, stripes_task.images, Goal(divergence=0.05))
+    shrink(search, ShrinkSettings(overshoot=1.0))
+    assert len(search.live) < search.live.total
+    assert all(entry.divergence <= 0.05 for entry in search.history)
+
+
+def test_a_stage_that_cannot_be_brought_back_is_undone(striped, stripes_task):
+    """No recovery and a huge overshoot: what is left must fit the goal all the same."""
+    search = searching(striped, stripes_task.images, Goal(divergence=1e-4))
+    shrink(search, ShrinkSettings(overshoot=1e4, recovery=0))
+    assert search.run_with(search.live.scores) <= 1e-4
 
 
 def test_a_size_is_not_undercut(striped, stripes_task):
@@ -37,8 +63,8 @@ def test_the_ladder_takes_the_largest_factor_below_the_target(striped, stripes_t
     curvature = search.measure(search.live.scores)
     fading = torch.zeros(len(search.live), dtype=torch.bool)
     fading[curvature.importance(search.live.scores).argsort()[:10]] = True
-    ladder = _Ladder(search, curvature, fading)
-    step = ladder.best(3, 0.05, 0.01)
+    ladder = _Ladder(search, curvature, fading, 0.01)
+    step = ladder.best(3, 0.05)
     assert torch.allclose(step.scores[fading], 1 - FACTORS[step.place] * torch.ones(10))
     assert step.divergence == search.run_with(step.scores) <= 0.01
     assert step.place == 0 or ladder.step(step.place - 1, step.damping).divergence > 0.01 or step.damping != 0.05

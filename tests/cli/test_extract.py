@@ -44,6 +44,7 @@ def test_defaults_are_left_to_the_extraction(command, extraction, line):
     command(*line)
     assert extraction.settings == {
         "method": "budget",
+        "effort": "quick",
         "objective": "kl",
         "score_range": "unbounded",
         "seed": 0,
@@ -53,7 +54,7 @@ def test_defaults_are_left_to_the_extraction(command, extraction, line):
 
 
 def test_every_option_arrives(command, extraction, line):
-    more = "--size 10% --method paper --objective mse --score-range unit --no-gates --seed 3 --steps 7 --no-controls"
+    more = "--size 10% --method budget --effort thorough --objective mse --score-range unit --no-gates --seed 3 --steps 7 --no-controls"
     shown = command(
         *line,
         *more.split(),
@@ -64,14 +65,13 @@ def test_every_option_arrives(command, extraction, line):
         "hidden",
         "--refit",
         9,
-        "--lam",
-        "0.01",
         "--single-image",
     )
     assert shown.code == 0
     assert extraction.settings == {
         "size": 0.1,
-        "method": "paper",
+        "method": "budget",
+        "effort": "thorough",
         "objective": "mse",
         "score_range": "unit",
         "gates": False,
@@ -80,10 +80,14 @@ def test_every_option_arrives(command, extraction, line):
         "controls": False,
         "single_image": True,
         "refit": 9,
-        "lam": 0.01,
         "device": "cpu",
         "units": ("filters", "hidden"),
     }
+
+
+def test_the_papers_weight_arrives(command, extraction, line):
+    assert command(*line, "--method", "paper", "--lam", "0.01").code == 0
+    assert (extraction.settings["method"], extraction.settings["lam"]) == ("paper", 0.01)
 
 
 @pytest.mark.parametrize("classes", [("--classes", *CLASSES), ("--classes", CLASSES[0], "--classes", CLASSES[1])])

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from neurochains.chains.ablation import leave_one_out_divergence
-from neurochains.chains.curvature import Curvature, measure_curvature
+from neurochains.chains.curvature import Curvature, measure_curvature, output_slope
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
 from neurochains.chains.scores import Scores
@@ -46,6 +46,7 @@ class BudgetSettings:
         growth: by what factor the rate grows after a round that kept the goal, at least and at most.
         retreat: by what factor it falls after one that did not, at most and at least.
         polish: further Gauss-Newton steps in a round, at most.
+        chords: corrections by one curvature, at most, each for the price of a forward pass.
         reserve: the part of the budget at which a round stops polishing.
         low, high: the range of a score.
         seconds: after which the search ends with what it has.
@@ -57,6 +58,7 @@ class BudgetSettings:
     growth: tuple[float, float] = (1.1, 2.0)
     retreat: tuple[float, float] = (0.25, 0.75)
     polish: int = 5
+    chords: int = 3
     reserve: float = 0.6
     low: float = 1e-3
     high: float = float("inf")
@@ -110,17 +112,21 @@ class Search:
                 break
             rate *= self._change(divergence, self.settings.retreat)
 
-    def polish(self, steps: int) -> float:
-        """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before."""
+    def polish(self, steps: int, *, enough: float = 0.0) -> float:
+        """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before.
+
+        Ends once the divergence is as low as `enough`, cannot get there at this pace, or a step gains next to nothing.
+        """
         live = self.live
-        with torch.no_grad():
-            divergence = float(live.divergence(live.scores))
-        for _ in range(steps if self.tunable else 0):
+        divergence = self.run_with(live.scores)
+        for step in range(steps if self.tunable else 0):
+            if divergence <= enough and self.goal.fits(divergence, live):
+                break
             better, scores = self._tuned(self.measure(live.scores))
             if not better < divergence:
                 break
-            gained, divergence, live.scores = divergence - better, better, scores
-            if gained < 0.01 * divergence:
+            ratio, divergence, live.scores = better / divergence, better, scores
+            if ratio > 0.99 or divergence * ratio ** (steps - step - 1) > enough > 0:
                 break
         return divergence
 
@@ -153,32 +159,56 @@ class Search:
             self.live.drop(gone)
             return self.run_with(self.live.scores)
         if int(gone.sum()) > 3:
-            _, self.live.scores = self._search(curvature, torch.where(gone, -0.5 * start, 0.0), ~gone, None)
+            _, self.live.scores = self._search(curvature, torch.where(gone, -0.5 * start, 0.0), ~gone)
             curvature = self.measure(self.live.scores)
-        scores = self.live.scores
+        curvature = curvature.without(gone, self.live.scores)
         self.live.drop(gone)
-        divergence, self.live.scores = self._search(curvature, torch.where(gone, -scores, 0.0), ~gone, gone, scores)
+        divergence, self.live.scores = self._tuned(curvature)
         return divergence
 
     def _tuned(self, curvature: Curvature) -> tuple[float, Tensor]:
         """Return what one damped Gauss-Newton step on all scores gives: the divergence, and the scores."""
         everything = torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
-        return self._search(curvature, torch.zeros_like(self.live.scores), everything, None)
+        return self._search(curvature, torch.zeros_like(self.live.scores), everything)
 
-    def _search(
-        self, curvature: Curvature, fixed: Tensor, free: Tensor, gone: Tensor | None, scores: Tensor | None = None
-    ) -> tuple[float, Tensor]:
+    def _search(self, curvature: Curvature, fixed: Tensor, free: Tensor) -> tuple[float, Tensor]:
         """Return the divergence and the scores of the best compensation over a ladder of dampings, each really run."""
-        scores = self.live.scores if scores is None else scores
 
         def trial(damping: float) -> tuple[float, float, Tensor]:
-            moved = scores + curvature.compensate(fixed, free, damping)
-            moved = torch.where(free, moved.clamp(self.settings.low, self.settings.high), moved)
-            moved = moved if gone is None else moved[~gone]
-            return self.run_with(moved), damping, moved
+            divergence, moved = self.compensate(curvature, fixed, free, damping)
+            return divergence, damping, moved
 
         best, self._damping, moved = _ladder(trial, self._damping)
         return best, moved
+
+    def compensate(
+        self, curvature: Curvature, fixed: Tensor, free: Tensor, damping: float, enough: float = 0.0
+    ) -> tuple[float, Tensor]:
+        """Return the divergence, really run, and the scores after a change of some that the free ones make up for.
+
+        What the quadratic model missed is corrected with the same curvature (chord steps), as long as each correction
+        gains a tenth and the divergence is above `enough`.
+        """
+        live, limit = self.live, self.goal.limit
+        moved = self._clamped(live.scores + curvature.compensate(fixed, free, damping), free)
+        divergence, outputs = self._run(moved)
+        still = torch.zeros_like(fixed)
+        for _ in range(self.settings.chords):
+            if not max(enough, 0.3 * limit) < divergence < 20 * limit:
+                break
+            slope = curvature.slope(output_slope(live.objective, outputs, live.original))
+            further = self._clamped(moved + curvature.compensate(still, free, damping, slope=slope), free)
+            found, outputs = self._run(further)
+            if found >= divergence:
+                break
+            gained, divergence, moved = divergence - found, found, further
+            if gained < 0.1 * divergence:
+                break
+        return divergence, moved
+
+    def _clamped(self, scores: Tensor, free: Tensor) -> Tensor:
+        """Return scores with the free ones in their range."""
+        return torch.where(free, scores.clamp(self.settings.low, self.settings.high), scores)
 
     def measure(self, scores: Tensor) -> Curvature:
         """Return the curvature around some scores ``(n,)``."""
@@ -187,10 +217,15 @@ class Search:
 
     def run_with(self, scores: Tensor) -> float:
         """Return the divergence with some scores ``(n,)``, really run; infinite where it is not a number."""
+        return self._run(scores)[0]
+
+    def _run(self, scores: Tensor) -> tuple[float, Tensor]:
+        """Return the divergence and the outputs ``(B, K)`` with some scores ``(n,)``."""
         self.runs["forward"] += 1
         with torch.no_grad():
-            divergence = float(self.live.divergence(scores))
-        return divergence if math.isfinite(divergence) else math.inf
+            outputs = self.live.logits(scores)
+            divergence = float(self.live.objective(outputs, self.live.original).mean())
+        return divergence if math.isfinite(divergence) else math.inf, outputs
 
     def room(self) -> int:
         """Return how many units may still leave."""
@@ -255,12 +290,13 @@ def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
     return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
-def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, patience: int = 10) -> int:
+def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor]) -> int:
     """Drop what the goal can spare, cheapest first; returns how many units went.
 
     Once something has gone, some failures in a row end the round: the table is out of date by then. If nothing has,
     every unit is tried, since an agreement may spare a unit that costs much divergence and not one that costs little.
     """
+    patience = max(10, len(live) // 20)  # a try costs one forward pass, a new table half as many as there are units
     flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
     spare = [
         int(unit)

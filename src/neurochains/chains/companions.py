@@ -16,6 +16,7 @@ from neurochains.network.network import Network
 
 __all__ = ["Companions"]
 
+WORTH = 0.4  # the part of a layer's company that must be alive
 MOST_SOURCES = 64  # beyond that, an operation without a rule has united everything
 
 
@@ -27,6 +28,8 @@ class Companions:
         for layer in layers:
             starts[layer.name] = total
             total += layer.units
+        self._layers = len(layers)
+        self._owners = torch.repeat_interleave(torch.tensor([layer.units for layer in layers]))
         self._parents = list(range(total))
         for layer in network.layers:
             for channel, sources in enumerate(network.sources(layer.name)):
@@ -39,10 +42,21 @@ class Companions:
         self._groups = torch.tensor([self._root(unit) for unit in range(total)])
 
     def join(self, alive: Tensor) -> Tensor:
-        """Return the units of all groups that one of the given units belongs to, in ascending order."""
-        wanted = torch.zeros(len(self._groups), dtype=torch.bool)
-        wanted[self._groups[alive]] = True
-        return wanted[self._groups].nonzero().flatten()
+        """Return the living units and their company, in ascending order.
+
+        A layer keeps company, that is all of its units of a group that has a living one, unless few of those live: what
+        the index map costs is then less than what the company does.
+        """
+        living = torch.zeros(len(self._groups), dtype=torch.bool)
+        living[alive] = True
+        groups = torch.zeros_like(living)
+        groups[self._groups[alive]] = True
+        wanted = groups[self._groups]
+        counts = torch.zeros(2, self._layers, dtype=torch.int64)
+        counts[0].index_add_(0, self._owners, living.long())
+        counts[1].index_add_(0, self._owners, wanted.long())
+        keeps = counts[0] >= WORTH * counts[1]
+        return (living | (wanted & keeps[self._owners])).nonzero().flatten()
 
     def _unite(self, units: Sequence[int]) -> None:
         for unit in units[1:]:

@@ -5,9 +5,13 @@ Around scores ``s``, the divergence of outputs ``z(s + d)`` from the original's 
     D(s) + g . d + 1/2 |J d|^2,   J = A dz/ds,   A^T A = d2D/dz2,
 
 with ``A`` the square root of the divergence's curvature in the outputs: for KL the Fisher information,
-``A = diag(sqrt q) (I - 1 q^T)``. One forward pass and one backward pass for each of a few rows of ``A`` give ``J``; the
-rows beyond those (the classes of small probability) are added up with random signs, which keeps ``J^T J`` right on
-average.
+``A = diag(sqrt q) (I - 1 q^T)``. One forward pass and one backward pass for each of a few rows of ``A`` give ``J``.
+Where there are more rows than that, the first becomes the direction in which each image's outputs are off (``A^T r``
+being the divergence's slope in them), since a thousand small classes may be off together; then come the weightiest
+rows, and the rest is added up with random signs, which keeps ``J^T J`` right on average.
+
+Backward passes are dear and forward passes cheap, so one ``J`` serves for several corrections (the chord method):
+`Curvature.slope` is what it makes of the outputs as they are after a move.
 
 Shapes: n living units, B images, K outputs, R rows for each image.
 """
@@ -24,35 +28,56 @@ from torch import Tensor
 from neurochains.chains.live import LiveNetwork
 from neurochains.chains.objectives import Objective, kl_divergence, squared_error
 
-__all__ = ["Curvature", "measure_curvature", "output_factor"]
+__all__ = ["Curvature", "measure_curvature", "output_factor", "output_slope"]
+
+NOTHING_OFF = 1e-4  # a residual below that is rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """The quadratic model of the divergence: `jacobian` ``(R * B, n)``, `gradient` ``(n,)``."""
+    """The quadratic model of the divergence: `jacobian` ``(R * B, n)``, `gradient` ``(n,)``, `rows` ``(B, R, K)``.
+
+    `rows` are those of ``A`` that the Jacobian was measured with.
+    """
 
     jacobian: Tensor
     gradient: Tensor
     divergence: float
+    rows: Tensor
 
     def importance(self, scores: Tensor) -> Tensor:
         """Return what removing each unit alone costs, to second order: ``(n,)``, never negative."""
         return 0.5 * self.jacobian.square().sum(0) * scores.square()
 
-    def compensate(self, fixed: Tensor, free: Tensor, damping: float) -> Tensor:
+    def compensate(self, fixed: Tensor, free: Tensor, damping: float, *, slope: Tensor | None = None) -> Tensor:
         """Return the smallest change of the free scores that makes up for a change of the others: ``(n,)``.
 
         Minimises ``g . d + 1/2 |J d|^2 + damping / 2 |d|^2`` over the free part of ``d``, the rest being `fixed`;
-        solved in the space of the outputs (Woodbury), which has far fewer dimensions than there are scores.
+        solved in the space of the outputs (Woodbury), which has far fewer dimensions than there are scores. `slope` is
+        the ``g`` to use in place of the one that was measured.
         """
         jacobian = self.jacobian[:, free]
-        slope = self.gradient[free] + jacobian.T @ (self.jacobian @ fixed)
+        gradient = self.gradient if slope is None else slope
+        pull = gradient[free] + jacobian.T @ (self.jacobian @ fixed)
         gram = jacobian @ jacobian.T
         gram.diagonal().add_(damping)
-        answer = (jacobian.T @ torch.linalg.solve(gram, jacobian @ slope) - slope) / damping
+        answer = (jacobian.T @ torch.linalg.solve(gram, jacobian @ pull) - pull) / damping
         change = fixed.clone()
         change[free] = answer
         return change
+
+    def slope(self, pull: Tensor) -> Tensor:
+        """Return the divergence's slope in the scores ``(n,)`` where its slope in the outputs is `pull` ``(B, K)``.
+
+        The outputs' answer to the scores is taken to be that of where the curvature was measured.
+        """
+        return _gather(self.jacobian, _shares(self.rows, pull))
+
+    def without(self, gone: Tensor, scores: Tensor) -> Curvature:
+        """Return the model of the units that stay, once those of a mask ``(n,)`` have been removed."""
+        moved = self.jacobian[:, gone] @ -scores[gone]
+        stay = self.jacobian[:, ~gone]
+        return Curvature(stay, self.gradient[~gone] + stay.T @ moved, self.divergence, self.rows)
 
 
 def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator: torch.Generator) -> Curvature:
@@ -63,43 +88,79 @@ def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator
     count = len(live.images)
     each = scores.detach().expand(count, -1).clone().requires_grad_(True)
     outputs = live.logits(each)
-    divergence = live.objective(outputs, live.original).mean()
-    if not divergence.requires_grad:
-        return Curvature(torch.zeros_like(each), torch.zeros_like(scores), float(divergence))
-    guide, factor = live.objective, output_factor(live.objective, outputs.detach(), live.original)
+    divergence = float(live.objective(outputs, live.original).mean().detach())
+    guide, (factor, residual) = live.objective, output_factor(live.objective, outputs.detach(), live.original)
     if not factor.any():
-        guide, factor = squared_error, output_factor(squared_error, outputs.detach(), live.original)
-    gradient = torch.autograd.grad(guide(outputs, live.original).mean(), each, retain_graph=True)[0].sum(0)
-    factor = _folded(factor, min(rows, _rows_that_count(factor)), generator)
-    jacobian = [
-        torch.autograd.grad(outputs, each, factor[:, row] / math.sqrt(count), retain_graph=row + 1 < factor.shape[1])[0]
-        for row in range(factor.shape[1])
+        guide, (factor, residual) = squared_error, output_factor(squared_error, outputs.detach(), live.original)
+    pull = output_slope(guide, outputs, live.original)
+    chosen = _choose_rows(factor, residual, pull, min(rows, _rows_that_count(factor)), generator)
+    if not outputs.requires_grad:
+        flat = each.new_zeros(chosen.shape[1] * count, len(scores))
+        return Curvature(flat, torch.zeros_like(scores), divergence, chosen)
+    shares = _shares(chosen, pull)
+    missed = pull - (chosen.mT @ shares.unsqueeze(2)).squeeze(2)
+    followed = [*chosen.unbind(1), missed] if missed.norm() > 1e-2 * pull.norm() else list(chosen.unbind(1))
+    slopes = [
+        torch.autograd.grad(outputs, each, row / math.sqrt(count), retain_graph=row is not followed[-1])[0]
+        for row in followed
     ]
-    return Curvature(torch.cat(jacobian), gradient, float(divergence.detach()))
+    jacobian = torch.cat(slopes[: chosen.shape[1]])
+    rest = sum(slope.sum(0) / math.sqrt(count) for slope in slopes[chosen.shape[1] :])
+    return Curvature(jacobian, _gather(jacobian, shares) + rest, divergence, chosen)
 
 
-def output_factor(objective: Objective, outputs: Tensor, original: Tensor) -> Tensor:
+def _shares(rows: Tensor, pull: Tensor) -> Tensor:
+    """Return the sum of the rows ``(B, R, K)`` that comes nearest to slopes in the outputs: ``(B, R)``."""
+    gram = rows @ rows.mT
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal.add_(diagonal.amax(1, keepdim=True), alpha=16 * torch.finfo(gram.dtype).eps).add_(1e-30)
+    return torch.linalg.solve(gram, rows @ pull.unsqueeze(2)).squeeze(2)
+
+
+def _gather(jacobian: Tensor, shares: Tensor) -> Tensor:
+    """Return the mean over images of the slopes ``(n,)`` that shares ``(B, R)`` of the Jacobian's rows add up to."""
+    return jacobian.T @ shares.T.flatten() / math.sqrt(len(shares))
+
+
+def output_factor(objective: Objective, outputs: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``A`` ``(B, R, K)`` with ``A^T A`` the divergence's curvature in the outputs, weightiest rows first.
 
-    Directions in which the divergence curves downwards count as flat.
+    Beside it the residual ``r`` ``(B, R)``, for which ``A^T r`` is the divergence's slope in the outputs; where an
+    output is far too improbable, it is bounded. Directions in which the divergence curves downwards count as flat.
     """
-    if objective is kl_divergence:
-        q = outputs.softmax(-1)
-        root = q.sqrt().unsqueeze(2)
-        factor = torch.diag_embed(q.sqrt()) - root * q.unsqueeze(1)
-    else:
-        factor = _root_of_hessian(objective, outputs, original)
+    factor, residual = (
+        _fisher_root(outputs, original)
+        if objective is kl_divergence
+        else _root_of_hessian(objective, outputs, original)
+    )
     order = factor.square().sum(2).argsort(dim=1, descending=True, stable=True)
-    return factor.gather(1, order.unsqueeze(2).expand_as(factor))
+    return factor.gather(1, order.unsqueeze(2).expand_as(factor)), residual.gather(1, order)
 
 
-def _root_of_hessian(objective: Objective, outputs: Tensor, original: Tensor) -> Tensor:
+def _fisher_root(outputs: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    p, q = original.softmax(-1), outputs.softmax(-1)
+    factor = torch.diag_embed(q.sqrt()) - q.sqrt().unsqueeze(2) * q.unsqueeze(1)
+    return factor, (q - p) / torch.maximum(p, q).sqrt().clamp_min(1e-30)
+
+
+def _root_of_hessian(objective: Objective, outputs: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
     def total(values: Tensor) -> Tensor:
         return objective(values, original).sum()
 
     hessian = torch.nan_to_num(_batch_hessian(total, outputs), 0.0, 0.0, 0.0)
     values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
-    return values.clamp_min(0).sqrt().unsqueeze(2) * vectors.mT
+    roots = values.clamp_min(0).sqrt()
+    along = (vectors.mT @ output_slope(objective, outputs, original).unsqueeze(2)).squeeze(2)
+    curved = values > 1e-9 * values.amax(1, keepdim=True).clamp_min(1e-30)
+    return roots.unsqueeze(2) * vectors.mT, torch.where(curved, along / roots.clamp_min(1e-30), 0.0)
+
+
+def output_slope(objective: Objective, outputs: Tensor, original: Tensor) -> Tensor:
+    """Return the slope of each image's divergence in its outputs: ``(B, K)``."""
+    with torch.enable_grad():
+        outputs = outputs.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(objective(outputs, original).sum(), outputs)
+    return torch.nan_to_num(slope, 0.0, 0.0, 0.0)
 
 
 def _batch_hessian(function: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
@@ -118,10 +179,20 @@ def _rows_that_count(factor: Tensor, *, most: float = 0.98) -> int:
     return int((weights < most * weights[-1]).sum()) + 2
 
 
-def _folded(factor: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """Return at most `rows` rows: the weightiest as they are, the rest added up with random signs."""
+def _choose_rows(factor: Tensor, residual: Tensor, pull: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """Return at most `rows` rows: the residual's direction, the weightiest, and the rest added up with random signs."""
     if factor.shape[1] <= rows:
         return factor
+    size = residual.norm(dim=1, keepdim=True)
+    if rows == 1 or float(size.max()) < NOTHING_OFF:
+        return _folded(factor, rows, generator)
+    size = size.clamp_min(NOTHING_OFF)
+    others = factor - (residual / size).unsqueeze(2) * ((residual / size).unsqueeze(1) @ factor)
+    return torch.cat([(pull / size).unsqueeze(1), _folded(others, rows - 1, generator)], 1)
+
+
+def _folded(factor: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """Return `rows` rows: the weightiest as they are, the rest added up with random signs."""
     rest = factor[:, rows - 1 :]
     signs = torch.randint(0, 2, rest.shape[:2], generator=generator).to(factor) * 2 - 1
     return torch.cat([factor[:, : rows - 1], (rest * signs.unsqueeze(2)).sum(1, keepdim=True)], 1)

@@ -23,8 +23,10 @@ from neurochains.chains.shrink import ShrinkSettings, shrink
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
 
-__all__ = ["Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
+__all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
+CONTENT = 0.25  # a quick search is content with this part of the units, and ends at the first difficulty
+Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
 
@@ -34,9 +36,10 @@ class SearchSettings:
     """What a search is told; see `neurochains.extraction.extract` for the meaning of each."""
 
     method: Literal["budget", "paper"] = "budget"
+    effort: Effort = "quick"
     score_range: ScoreRange = "unbounded"
     gates: bool = False
-    refit: int = 60
+    refit: int = 20
     seed: int = 0
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     shrink: ShrinkSettings = field(default_factory=ShrinkSettings)
@@ -96,24 +99,26 @@ def _by_budget(problem: _Problem) -> Parts:
     search = Search(live, goal, ranged, seed=settings.seed, report=lambda entry: follow("eliminating", entry))
     if settings.gates:
         skip_blocks(search)
+    thorough = settings.effort == "thorough"
     if search.tunable:
-        shrink(search, settings.shrink)
-    _eliminate(search, settings.refit)
+        shrink(search, settings.shrink if thorough else replace(settings.shrink, content=CONTENT))
+    if thorough or not search.tunable or (goal.is_size and search.room()):
+        _eliminate(search, settings.refit)
+    if search.tunable:
+        refit_live(live, steps=settings.refit, high=search.settings.high)
     follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
     table = certify(live, goal)
     return live.result(), table, search.history
 
 
 def _eliminate(search: Search, steps: int, *, most: int = 4) -> None:
-    """Eliminate and polish in turns, since a better fit makes room to remove more; then give what is left the refit."""
+    """Eliminate and polish in turns, since a better fit makes room to remove more."""
     for _ in range(most):
         before = len(search.live)
         search.run()
         search.polish(steps // 6)
         if len(search.live) == before or not search.room():
             break
-    if search.tunable:
-        refit_live(search.live, steps=steps, high=search.settings.high)
 
 
 def _by_paper(problem: _Problem) -> Parts:

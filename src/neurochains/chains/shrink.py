@@ -2,10 +2,15 @@
 
 1. Measure the curvature around the scores of now.
 2. Take the share `p` of the living units whose removal would cost least, to second order.
-3. Multiply their scores by ``1 - f`` and let the other scores make up for it, by the quadratic model. The factor `f` is
-   the largest of a ladder for which the divergence, really run, stays under the target; the damping is followed along.
+3. Multiply their scores by ``1 - f`` and let the other scores make up for it, by the quadratic model and a few chord
+   steps. The factor `f` is the largest of a ladder for which the divergence, really run, stays under the target; the
+   damping is followed along.
 4. Units that have faded to almost nothing leave.
 5. Where only small factors work, fewer units fade at once; where large ones do, more.
+
+This goes in stages. In each, the divergence may overshoot the goal, since the way there is much shorter; when a part of
+the units has gone, Gauss-Newton steps bring it back. The first stage that they cannot bring back is undone, and the
+last bit is done under the goal all the time.
 
 Nothing is ever removed abruptly, so that deep narrow networks (MobileNet) follow; and since importance falls with the
 square of a score, units that began to fade go on to.
@@ -13,6 +18,8 @@ square of a score, units that began to fade go on to.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +27,7 @@ from torch import Tensor
 
 from neurochains.chains.budget import Search
 from neurochains.chains.curvature import Curvature
+from neurochains.chains.live import State
 
 __all__ = ["ShrinkSettings", "shrink"]
 
@@ -33,7 +41,15 @@ class ShrinkSettings:
     Attributes:
         share: of the living units that fade at first; `share_limit` at most.
         share_end: where the shrinkage ends; it also does when fewer than `fewest` units would fade.
-        reserve: the part of the budget that the divergence stays under.
+        reserve: the part of the budget that the divergence stays under at the end of a stage, and all the time in the
+            last.
+        overshoot: how many times the budget the divergence may reach within the first stage; a stage leaves one part
+            in the square root of it.
+        overshoot_end: where it ends.
+        growth: by what factor the overshoot grows after a stage that took at most `easy` steps to bring back.
+        retreat: by what factor it falls after one that could not be brought back.
+        recovery: Gauss-Newton steps to bring the divergence back after a stage, at most.
+        content: the part of all units below which the first stage that could not be brought back ends the shrinkage.
         faded: the score below which a unit leaves.
     """
 
@@ -42,6 +58,13 @@ class ShrinkSettings:
     share_end: float = 0.02
     fewest: int = 4
     reserve: float = 0.95
+    overshoot: float = 3.0
+    overshoot_end: float = 1.2
+    growth: float = 1.7
+    retreat: float = 2.5
+    easy: int = 2
+    recovery: int = 12
+    content: float = 0.0
     faded: float = 0.03
 
 
@@ -58,8 +81,9 @@ class _Step:
 class _Ladder:
     """The steps that can be taken from one curvature, each run at most once."""
 
-    def __init__(self, search: Search, curvature: Curvature, fading: Tensor) -> None:
+    def __init__(self, search: Search, curvature: Curvature, fading: Tensor, target: float) -> None:
         self._search = search
+        self._target = target
         self._curvature = curvature
         self._fading = fading
         self._known: dict[tuple[int, float], _Step] = {}
@@ -68,15 +92,13 @@ class _Ladder:
         if (place, damping) not in self._known:
             live, fading = self._search.live, self._fading
             fixed = torch.where(fading, -FACTORS[place] * live.scores, 0.0)
-            moved = live.scores + self._curvature.compensate(fixed, ~fading, damping)
-            settings = self._search.settings
-            moved = torch.where(fading, moved, moved.clamp(settings.low, settings.high))
-            self._known[place, damping] = _Step(place, damping, self._search.run_with(moved), moved)
+            found = self._search.compensate(self._curvature, fixed, ~fading, damping, 0.5 * self._target)
+            self._known[place, damping] = _Step(place, damping, *found)
         return self._known[place, damping]
 
-    def best(self, place: int, damping: float, target: float) -> _Step:
+    def best(self, place: int, damping: float) -> _Step:
         """Return the step with the largest factor found to stay under the target, from a place on the ladder on."""
-        step = self.step(place, damping)
+        step, target = self.step(place, damping), self._target
         if step.divergence > target:
             step = self._better(step, 5.0)
         while step.divergence <= target and step.place > 0:
@@ -86,7 +108,7 @@ class _Ladder:
             step = further
         while step.divergence > target and step.place < len(FACTORS) - 1:
             step = self.step(step.place + 1, step.damping)
-        return self._better(step, 3.0)
+        return self._better(step, 3.0) if step.divergence > 0.5 * target else step
 
     def _better(self, step: _Step, factor: float) -> _Step:
         others = [self.step(step.place, step.damping * by) for by in (factor, 1 / factor)]
@@ -95,26 +117,83 @@ class _Ladder:
 
 def shrink(search: Search, settings: ShrinkSettings) -> None:
     """Let units fade from a search's live network until only a few at a time could, or the goal's size is near."""
-    live, share, place, damping = search.live, settings.share, 3, 0.05
-    target = settings.reserve * search.goal.limit
-    while share > max(settings.share_end, settings.fewest / len(live)) and search.room() and not search.out_of_time():
+    live, limit = search.live, search.goal.limit
+    shrinkage, overshoot = _Shrinkage(search, settings), settings.overshoot
+    while overshoot > settings.overshoot_end:
+        trail = shrinkage.descend(overshoot * limit, to=int(len(live) / math.sqrt(overshoot)))
+        if len(trail) == 1:  # nothing has gone; but some have faded
+            live.restore(trail[0])
+            break
+        steps, whole = _recover(search, settings, trail)
+        if not whole and len(live) <= settings.content * live.total:
+            return
+        overshoot *= 1 / settings.retreat if not whole else settings.growth if steps <= settings.easy else 1.0
+    shrinkage.descend(settings.reserve * limit, to=search.goal.least, strict=True)
+
+
+def _recover(search: Search, settings: ShrinkSettings, trail: Sequence[State]) -> tuple[int, bool]:
+    """Bring the divergence back under the goal at the end of a trail, or half-way, or else go back to its start.
+
+    Returns the number of Gauss-Newton steps that it took, and whether it was brought back at the end.
+    """
+    began = search.runs["curvature"]
+    for place in dict.fromkeys((len(trail) - 1, len(trail) // 2, 0)):
+        search.live.restore(trail[place])
+        if not place:
+            break
+        divergence = search.polish(settings.recovery, enough=settings.reserve * search.goal.limit)
+        if search.goal.fits(divergence, search.live):
+            break
+    return search.runs["curvature"] - began, place == len(trail) - 1
+
+
+class _Shrinkage:
+    """The share of the units that fade together, the place on the ladder and the damping, from step to step."""
+
+    def __init__(self, search: Search, settings: ShrinkSettings) -> None:
+        self._search = search
+        self._settings = settings
+        self._share = settings.share
+        self._place = 3
+        self._damping = 0.05
+
+    def descend(self, target: float, *, to: int, strict: bool = False) -> list[State]:
+        """Let units fade under a target until `to` are left or too few would; returns the states on the way.
+
+        Those are the first, and one whenever a tenth of the units has gone. `strict` takes back what misses the goal.
+        """
+        search, live, settings = self._search, self._search.live, self._settings
+        trail = [live.save()]
+        self._share = max(self._share, settings.share / 3)
+        while len(live) > to and search.room() and not search.out_of_time():
+            if self._share <= max(settings.share_end, settings.fewest / len(live)):
+                break
+            self._step(target, strict)
+            if len(live) < 0.9 * len(trail[-1].alive):
+                trail.append(live.save())
+        if len(live) < len(trail[-1].alive):
+            trail.append(live.save())
+        return trail
+
+    def _step(self, target: float, strict: bool) -> None:
+        search, live = self._search, self._search.live
         curvature = search.measure(live.scores)
-        count = max(1, min(int(share * len(live)), search.room()))
+        count = max(1, min(int(self._share * len(live)), search.room()))
         fading = torch.zeros(len(live), dtype=torch.bool, device=live.device)
         fading[curvature.importance(live.scores).argsort(stable=True)[:count]] = True
-        step = _Ladder(search, curvature, fading).best(place, damping, target)
+        step = _Ladder(search, curvature, fading, target).best(self._place, self._damping)
         if step.divergence > max(target, 0.999 * curvature.divergence):
-            share *= 0.6
-            continue
+            self._share *= 0.6
+            return
         before = live.save()
-        live.scores, place, damping = step.scores, step.place, step.damping
-        divergence = _leave(search, fading, settings.faded, step.divergence)
-        if not search.goal.fits(divergence, live):
+        live.scores, self._place, self._damping = step.scores, step.place, step.damping
+        divergence = _leave(search, fading, self._settings.faded, step.divergence)
+        if strict and not search.goal.fits(divergence, live):
             live.restore(before)
-            share *= 0.6
-            continue
+            self._share *= 0.6
+            return
         search.note(divergence, kept=True)
-        share = _next_share(share, FACTORS[place], settings)
+        self._share = _next_share(self._share, FACTORS[step.place], self._settings)
 
 
 def _leave(search: Search, fading: Tensor, faded: float, divergence: float) -> float:

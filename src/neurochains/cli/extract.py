@@ -45,6 +45,7 @@ def extract(
     size: o.Size = None,
     agreement: o.Agreement = None,
     method: o.Method = o.MethodName.budget,
+    effort: o.Effort = o.EffortName.quick,
     objective: o.Objectives = o.ObjectiveName.kl,
     score_range: o.ScoreRanges = o.ScoreRange.unbounded,
     gates: o.Gates = None,
@@ -61,13 +62,13 @@ def extract(
 ) -> None:
     """Find the smallest sub-network that keeps a model's answers on your images."""
     target = one_target(fidelity=fidelity, size=size, agreement=agreement)
-    named = given(method=method, objective=objective, score_range=score_range, units=units)
+    named = given(method=method, effort=effort, objective=objective, score_range=score_range, units=units)
     numbers = given(gates=gates, steps=steps, refit=refit, lam=lam, device=device, seed=seed)
     settings = {**target, **named, **numbers, "controls": controls, "single_image": single_image}
     choice = ModelChoice(model, weights, trust_pickle, random_weights, input_size, mean, std)
     drawn = {"classes": classes, "per_class": per_class, "held_out": held_out, "seed": seed}
-    job = _Job(choice, images, drawn, settings, out, force)
-    show_chain(job.run(quiet=quiet), out, as_json=as_json, quiet=quiet)
+    chain = _Job(choice, images, drawn, settings, out, force).run(quiet=quiet)
+    show_chain(chain, out, as_json=as_json, quiet=quiet)
 
 
 def show_chain(chain: Chain, out: Path, *, as_json: bool, quiet: bool) -> None:

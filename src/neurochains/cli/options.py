@@ -15,6 +15,8 @@ __all__ = [
     "Classes",
     "Controls",
     "Device",
+    "Effort",
+    "EffortName",
     "Fidelity",
     "Force",
     "Gates",
@@ -62,6 +64,13 @@ class ObjectiveName(str, Enum):
     kl = "kl"
     mse = "mse"
     cosine = "cosine"
+
+
+class EffortName(str, Enum):
+    """How long the budget method searches."""
+
+    quick = "quick"
+    thorough = "thorough"
 
 
 class ScoreRange(str, Enum):
@@ -176,6 +185,14 @@ Objectives = Annotated[
         "--objective",
         metavar="NAME",
         help="kl: classifiers; mse: regression; cosine: embeddings.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Effort = Annotated[
+    EffortName,
+    typer.Option(
+        metavar="EFFORT",
+        help="Of the budget method: quick, or thorough: fewer filters in two to four times the time.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -19,6 +19,7 @@ from neurochains.extraction.follow import Follower, Progress
 from neurochains.extraction.options import Options
 from neurochains.measures import measure_chain
 from neurochains.measures.fidelity import has_classes
+from neurochains.memory import kept_memory
 from neurochains.network import Network, load_model
 
 __all__ = ["extract"]
@@ -49,13 +50,16 @@ def extract(
             agreement: the share of predictions to keep, above 0, at most 1.
             size: how many filters to end at: a number, or a fraction as a float.
             method: ``"budget"`` (`neurochains.chains.budget`, the default) or ``"paper"`` (`neurochains.chains.paper`).
+            effort: of ``"budget"``: ``"quick"`` ends at the first difficulty once a quarter of the units is left,
+            ``"thorough"`` takes two to four times as long for a third to a half fewer.
             units: what is scored: ``("filters",)``, ``("hidden",)`` units of linear layers, or both.
             objective: the divergence: ``"kl"`` for classifiers, ``"mse"`` for regression, ``"cosine"`` for embeddings,
             or a callable ``(outputs, original) -> (N,)``.
             score_range: ``"unbounded"`` (never negative), ``"unit"`` ([0, 1]) or ``"binary"`` (0 or 1).
             gates: whether whole blocks may be skipped; by default no for ``"budget"``, yes for ``"paper"``.
             steps: of ``"paper"``, at most (300); for ``"budget"`` the Gauss-Newton steps of a round (5).
-            refit: Adam steps on the scores of what survives: 60, for ``"paper"`` 100. The controls get the same.
+            refit: Adam steps on the scores of what survives: 20, if thorough 60, for ``"paper"`` 100. The controls get
+            the same, or 60 where nothing is said.
             lam, lam_g, threshold: of ``"paper"``: the weights of Eq. 8 (.005, .01), and the score below which a filter
             goes (.1).
             seed: of everything random; the same seed on the same machine gives the same chain, bit for bit.
@@ -79,13 +83,20 @@ def extract(
     settings = chosen.search()
     steps = settings.paper.steps if settings.method == "paper" else None
     follow = Follower(progress, total=sum(layer.units for layer in layers), least=goal.least, steps=steps)
-    found = find_subnetwork(
-        network, task.images, layers=layers, objective=objective, goal=goal, settings=settings, follow=follow
-    )
-    follow.stage("measuring")
-    metrics = measure_chain(
-        network, task, found.scores, objective=objective, controls=controls, seed=settings.seed, steps=settings.refit
-    )
+    with kept_memory():
+        found = find_subnetwork(
+            network, task.images, layers=layers, objective=objective, goal=goal, settings=settings, follow=follow
+        )
+        follow.stage("measuring")
+        metrics = measure_chain(
+            network,
+            task,
+            found.scores,
+            objective=objective,
+            controls=controls,
+            seed=settings.seed,
+            steps=chosen.control_refit,
+        )
     metrics["seconds"] = found.seconds
     _check_reached(metrics, goal, chosen)
     history = [asdict(entry) for entry in found.history]

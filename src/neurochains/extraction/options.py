@@ -17,6 +17,8 @@ from neurochains.errors import SettingsError, did_you_mean
 __all__ = ["Options"]
 
 METHODS = ("budget", "paper")
+EFFORTS = ("quick", "thorough")
+REFIT = {"quick": 20, "thorough": 60}  # of the budget method
 RANGES = ("unbounded", "unit", "binary")
 UNITS = ("filters", "hidden")
 PAPER_ONLY = ("lam", "lam_g", "threshold")
@@ -34,6 +36,7 @@ class Options:
     agreement: float | None = None
     size: int | float | None = None
     method: Literal["budget", "paper"] = "budget"
+    effort: Literal["quick", "thorough"] = "quick"
     units: Sequence[str] = ("filters",)
     objective: str | Objective = "kl"
     score_range: Literal["unbounded", "unit", "binary"] = "unbounded"
@@ -47,6 +50,9 @@ class Options:
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, METHODS)
+        _check_choice("effort", self.effort, EFFORTS)
+        if self.effort == "thorough" and self.method == "paper":
+            raise SettingsError("effort='thorough' belongs to method='budget'; method='paper' takes a number of steps.")
         _check_choice("score_range", self.score_range, RANGES)
         if isinstance(self.units, str) or not self.units:
             raise SettingsError(f'units is a sequence such as ("filters",); got {self.units!r}.')
@@ -78,18 +84,24 @@ class Options:
         polish = {} if self.steps is None else {"polish": self.steps}
         return SearchSettings(
             method=self.method,
+            effort=self.effort,
             score_range=self.score_range,
             gates=paper if self.gates is None else self.gates,
-            refit=literal.refit if paper or self.refit is not None else SearchSettings().refit,
+            refit=literal.refit if paper or self.refit is not None else REFIT[self.effort],
             seed=self.seed,
             budget=replace(BudgetSettings(), **polish),
             paper=literal,
         )
 
+    @property
+    def control_refit(self) -> int:
+        """The Adam steps that a control gets: as many as a chain, and as in a thorough search where nothing is said."""
+        return self.search().refit if self.method == "paper" or self.refit is not None else REFIT["thorough"]
+
     def to_json(self, goal: Goal) -> dict[str, Any]:
         """Return all settings in force, for the record, as JSON holds them: no limit is None."""
         search = asdict(self.search())
-        for other in ("paper",) if self.method == "budget" else ("budget", "shrink"):
+        for other in ("paper",) if self.method == "budget" else ("budget", "shrink", "effort"):
             del search[other]
         asked = {"fidelity": self.fidelity, "agreement": self.agreement, "size": self.size}
         if all(value is None for value in asked.values()):
