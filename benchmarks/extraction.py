@@ -7,10 +7,12 @@ For each network and each pair of classes:
 3. the budget method at the size that the paper's reached;
 4. random and largest-activation sub-networks of the chain's size, with the same refit.
 
-Times are of one run on one machine and stand as ratios to the paper's 300 steps. Cases are kept one by one as JSON
-lines, and a run that was stopped goes on where it was.
+Times are processor time and stand as ratios to 300 plain steps: what the loop of the paper takes in a process of its
+own, with scores by multiplication at full width, and with the memory settings that a process has. Everything else runs
+as `neurochains.extract` runs it, with freed memory kept at hand. Cases are kept one by one as JSON lines, and a run
+that was stopped goes on where it was.
 
-``python -m benchmarks extraction [--only NAME ...] [--pairs N] [--threads N] [--table]``
+``python -m benchmarks extraction [--only NAME ...] [--pairs N] [--methods NAME ...] [--threads N] [--table]``
 """
 
 from __future__ import annotations
@@ -32,25 +34,27 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from neurochains.chains.budget import BudgetSettings
 from neurochains.chains.goal import Goal
 from neurochains.chains.objectives import kl_divergence
 from neurochains.chains.paper import PaperSettings, paper_scores
 from neurochains.chains.scores import Scores
 from neurochains.chains.search import SearchSettings, find_subnetwork
 from neurochains.data import Task
+from neurochains.edit import ScoredNetwork
 from neurochains.measures import measure_controls, measure_fidelity
+from neurochains.memory import kept_memory
 from neurochains.network import Network, load_model
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 RESULTS = Path(__file__).with_name("results") / "extraction.jsonl"
 BUDGET = 0.05
+METHODS = ("budget", "thorough", "paper", "matched", "controls")
 CIFAR_PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 8), (1, 9), (3, 5), (4, 7), (2, 6))
 PHOTO_PAIRS = (
-    ("dalmatian", "banana"),
-    ("goldfish", "tench"),
     ("zebra", "tiger"),
+    ("goldfish", "tench"),
     ("bald_eagle", "stone_wall"),
+    ("dalmatian", "banana"),
     ("orange", "lemon"),
 )
 SHAPE_PAIRS = ((0, 1), (2, 7), (4, 11), (3, 9), (5, 8))
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks extraction", description=__doc__)
     parser.add_argument("--only", nargs="*", help="networks: resnet20 resnet56 mobilenet_v2 shapes:vgg shapes:resnet")
     parser.add_argument("--pairs", type=int, default=None, help="so many pairs of each network")
+    parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS, help="what to run of each case")
     parser.add_argument("--threads", type=int, default=None, help="of torch")
     parser.add_argument("--table", action="store_true", help="only print the table of what was run")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -80,8 +85,10 @@ def main(arguments: Sequence[str] = ()) -> int:
         torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     for case in [] if chosen.table else cases(chosen.only, chosen.pairs):
-        if (case.network, case.pair) not in {(row["network"], row["pair"]) for row in read(chosen.out)}:
-            row = run(case)
+        known = {(row["network"], row["pair"]): row for row in read(chosen.out)}.get((case.network, case.pair), {})
+        missing = [method for method in chosen.methods if method not in known]
+        if missing:
+            row = run(case, missing, known)
             with chosen.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -180,67 +187,107 @@ def _crops(archive: zipfile.ZipFile, entries: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.stack(crops)).movedim(3, 1).float() / 127.5 - 1
 
 
-def run(case: Case) -> dict[str, Any]:
-    """Return one row: sizes, divergences and times of all methods on one case."""
+def run(case: Case, methods: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Return one row: sizes, divergences and times of some methods on one case, which stand on those already known."""
     images = case.images()
     network = Network.trace(case.load(), images)
-    task = Task(images)
-    layers = network.scored()
-    budget, seconds = _search(network, images, Goal(divergence=BUDGET))
-    paper, paper_seconds, plain_seconds = _paper(network, images, case.lam)
-    matched, matched_seconds = _search(network, images, Goal(least=max(paper.kept, 1)))
-    controls = measure_controls(network, task, budget, names=("random", "activation_global"))
-    return {
-        "network": case.network,
-        "pair": case.pair,
-        "units": sum(layer.units for layer in layers),
-        "lam": case.lam,
-        "budget": _row(network, task, budget) | {"seconds": seconds, "of_plain": seconds / plain_seconds},
-        "paper": _row(network, task, paper) | {"seconds": paper_seconds, "of_plain": paper_seconds / plain_seconds},
-        "matched": _row(network, task, matched)
-        | {"seconds": matched_seconds, "of_plain": matched_seconds / plain_seconds},
-        "controls": {name: _numbers(found.given) for name, found in controls.items()},
-        "plain_seconds": plain_seconds,
-        "threads": torch.get_num_threads(),
-    }
+    units = sum(layer.units for layer in network.scored())
+    row = {"network": case.network, "pair": case.pair, "units": units, "lam": case.lam, **known}
+    row["threads"] = torch.get_num_threads()
+    row["plain_seconds"] = known.get("plain_seconds") or _plain_seconds(network, images)
+    with kept_memory():
+        for method in (method for method in METHODS if method in methods):
+            row[method] = _STEPS[method](network, images, row)
+    return row
 
 
-def _search(network: Network, images: Tensor, goal: Goal) -> tuple[Scores, float]:
-    settings = SearchSettings(budget=BudgetSettings())
+def _budget(network: Network, images: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    return _search(network, images, Goal(divergence=BUDGET), row)
+
+
+def _thorough(network: Network, images: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    return _search(network, images, Goal(divergence=BUDGET), row, effort="thorough", refit=60)
+
+
+def _matched(network: Network, images: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    return _search(network, images, Goal(least=max(row["paper"]["filters"], 1)), row)
+
+
+def _search(network: Network, images: Tensor, goal: Goal, row: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    began = time.process_time()
     found = find_subnetwork(
-        network, images, layers=network.scored(), objective=kl_divergence, goal=goal, settings=settings
+        network,
+        images,
+        layers=network.scored(),
+        objective=kl_divergence,
+        goal=goal,
+        settings=SearchSettings(**settings),
     )
-    return found.scores, found.seconds
+    return _row(network, images, found.scores, time.process_time() - began, row)
 
 
-def _paper(network: Network, images: Tensor, lam: float) -> tuple[Scores, float, float]:
-    """Return the paper's sub-network, its time, and the time of its 300 steps without the refit."""
-    settings = PaperSettings(lam=lam)
-    last = {"seconds": 0.0, "step": 0}
-    began = time.perf_counter()
+def _paper(network: Network, images: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    began = time.process_time()
     scores = paper_scores(
         network,
         images,
         layers=network.scored(),
         blocks=network.blocks,
         objective=kl_divergence,
-        settings=settings,
-        report=lambda entry: last.update(seconds=entry.seconds, step=entry.step),
+        settings=PaperSettings(lam=row["lam"]),
     )
-    return scores, time.perf_counter() - began, last["seconds"] * settings.steps / last["step"]
+    return _row(network, images, scores, time.process_time() - began, row)
 
 
-def _row(network: Network, task: Task, scores: Scores) -> dict[str, Any]:
-    return {"filters": scores.kept, **_numbers(measure_fidelity(network, task, scores).given)}
+def _controls(network: Network, images: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    """Return controls of the size of the budget method's result, with a refit."""
+    count = row["budget"]["filters"]
+    chosen = torch.randperm(row["units"], generator=torch.Generator().manual_seed(0))[:count]
+    values = torch.zeros(row["units"]).index_fill(0, chosen, 1.0).split([one.units for one in network.scored()])
+    sized = Scores({layer.name: part for layer, part in zip(network.scored(), values, strict=True)})
+    found = measure_controls(network, Task(images), sized, names=("random", "activation_global"))
+    return {name: _numbers(control.given) for name, control in found.items()}
+
+
+def _plain_seconds(network: Network, images: Tensor, steps: int = 5) -> float:
+    """Return the processor time of 300 steps of the paper's loop, written plainly, from that of a few."""
+    scored, original = ScoredNetwork(network), network(images).detach()
+    scores = {layer.name: torch.ones(layer.units, requires_grad=True) for layer in scored.layers}
+    adam = torch.optim.Adam(list(scores.values()), lr=0.005)
+    times = []
+    for _ in range(steps + 1):
+        began = time.process_time()
+        outputs, _ = scored(images, scores)
+        loss = kl_divergence(outputs, original).mean() + 0.005 * torch.cat(list(scores.values())).abs().sum()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        times.append(time.process_time() - began)
+    return 300 * statistics.median(times[1:])
+
+
+def _row(network: Network, images: Tensor, scores: Scores, seconds: float, row: dict[str, Any]) -> dict[str, Any]:
+    measured = _numbers(measure_fidelity(network, Task(images), scores).given)
+    return {"filters": scores.kept, **measured, "seconds": seconds, "of_plain": seconds / row["plain_seconds"]}
 
 
 def _numbers(fidelity: Any) -> dict[str, Any]:
     return {"kl": fidelity.divergence, "agreement": fidelity.agreement}
 
 
+_STEPS = {
+    "budget": _budget,
+    "thorough": _thorough,
+    "paper": _paper,
+    "matched": _matched,
+    "controls": _controls,
+}
+
+
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of JSON lines; none if it is not there."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Return the rows of a file of JSON lines, the last of each case; none if it is not there."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list({(row["network"], row["pair"]): row for row in rows}.values())
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -250,7 +297,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
-        some = [row for row in rows if row["network"] == network]
+        some = [row for row in rows if row["network"] == network and "budget" in row]
         lines += _lines(f"{network} ({some[0]['units']:,}, {len(some)})", some)
     return "\n".join(lines)
 
@@ -258,12 +305,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _lines(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     words = {
         "budget": f"**budget, KL <= {BUDGET}**",
+        "thorough": "budget, thorough",
         "paper": f"paper, lam {rows[0]['lam']}",
         "matched": "budget, paper's size",
     }
     lines = []
     for method, word in words.items():
-        entries = [row[method] for row in rows]
+        entries = [row[method] for row in rows if method in row]
+        if not entries:
+            continue
         filters = _median(entries, "filters")
         cells = [
             f"{filters:,.0f}",
@@ -273,12 +323,13 @@ def _lines(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         ]
         lines.append(f"| {name} | {word} | {' | '.join(cells)} |")
         name = ""
-    filters = _median([row["budget"] for row in rows], "filters")
-    for control in rows[0]["controls"]:
+    filters = _median([row["budget"] for row in rows if "budget" in row], "filters")
+    controlled = [row["controls"] for row in rows if "controls" in row]
+    for control in controlled[0] if controlled else ():
         cells = [
             f"{filters:,.0f}",
             f"{filters / rows[0]['units']:.1%}",
-            *_fidelity([row["controls"][control] for row in rows]),
+            *_fidelity([row[control] for row in controlled]),
             "",
         ]
         lines.append(f"|  | {control.replace('_', ', ')} | {' | '.join(cells)} |")

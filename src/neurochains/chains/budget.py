@@ -273,28 +273,33 @@ def _first(entry: Sequence[Any]) -> float:
     return entry[0]
 
 
-def certify(live: LiveNetwork, goal: Goal) -> dict[str, Tensor]:
+def certify(live: LiveNetwork, goal: Goal, *, tune: Callable[[], object] | None = None) -> dict[str, Tensor]:
     """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
 
     Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
     something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
-    its units can be left out alone.
+    its units can be left out alone. Those that change a prediction are left for last, and `tune` is called behind them.
     """
-    table = _leave_one_out(live, live.result())
-    while _drop_spare(live, goal, table):
+    while True:
         table = _leave_one_out(live, live.result())
-    return table
+        if _drop_spare(live, goal, table, predictions=True):
+            continue
+        if not _drop_spare(live, goal, table, predictions=False):
+            return table
+        if tune is not None:
+            tune()
 
 
 def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
     return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
-def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor]) -> int:
+def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, predictions: bool) -> int:
     """Drop what the goal can spare, cheapest first; returns how many units went.
 
     Once something has gone, some failures in a row end the round: the table is out of date by then. If nothing has,
     every unit is tried, since an agreement may spare a unit that costs much divergence and not one that costs little.
+    With `predictions` no unit goes that changes one.
     """
     patience = max(10, len(live) // 20)  # a try costs one forward pass, a new table half as many as there are units
     flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
@@ -307,17 +312,20 @@ def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor]) -> int:
     for unit in spare:
         if len(live) <= goal.least or (dropped and failed == patience):
             break
-        fits = _try_without(live, goal, unit)
+        fits = _try_without(live, goal, unit, predictions)
         dropped, failed = dropped + fits, 0 if fits else failed + 1
     return dropped
 
 
-def _try_without(live: LiveNetwork, goal: Goal, unit: int) -> bool:
+def _try_without(live: LiveNetwork, goal: Goal, unit: int, predictions: bool) -> bool:
     before = live.save()
-    live.drop((live.alive == unit).to(live.device))
     with torch.no_grad():
-        divergence = float(live.divergence(live.scores))
-    if goal.fits(divergence, live):
+        answers = live.logits(live.scores).argmax(-1)
+        live.drop((live.alive == unit).to(live.device))
+        outputs = live.logits(live.scores)
+        divergence = float(live.objective(outputs, live.original).mean())
+    kept = not predictions or torch.equal(outputs.argmax(-1), answers)
+    if kept and goal.fits(divergence, live):
         return True
     live.restore(before)
     return False

@@ -25,7 +25,8 @@ from neurochains.network.network import Network
 
 __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
-CONTENT = 0.25  # a quick search is content with this part of the units, and ends at the first difficulty
+TUNING = 5  # Gauss-Newton steps once a prediction was lost
+QUICK = {"content": 0.25, "share_end": 0.06}  # a quick search ends at the first difficulty, or when few fade at a time
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
@@ -101,13 +102,13 @@ def _by_budget(problem: _Problem) -> Parts:
         skip_blocks(search)
     thorough = settings.effort == "thorough"
     if search.tunable:
-        shrink(search, settings.shrink if thorough else replace(settings.shrink, content=CONTENT))
+        shrink(search, settings.shrink if thorough else replace(settings.shrink, **QUICK))
     if thorough or not search.tunable or (goal.is_size and search.room()):
         _eliminate(search, settings.refit)
     if search.tunable:
         refit_live(live, steps=settings.refit, high=search.settings.high)
     follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
-    table = certify(live, goal)
+    table = certify(live, goal, tune=lambda: search.polish(TUNING))
     return live.result(), table, search.history
 
 
