@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from neurochains.chains import OBJECTIVES, Scores
+from neurochains.chains import OBJECTIVES, Scores, curvature
 from neurochains.chains.curvature import Curvature, measure_curvature, output_factor, output_slope
 from neurochains.chains.live import LiveNetwork
 from neurochains.edit import ScoredNetwork
@@ -129,6 +129,15 @@ def test_the_slope_of_a_pull_is_the_gradient_that_it_has(live, rows):
     pull = (found.rows.mT @ shares.unsqueeze(2)).squeeze(2)
     wanted = torch.einsum("bk,bkn->n", pull, slopes(live)) / len(IMAGES)
     torch.testing.assert_close(found.slope(pull), wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_large_images_in_parts_give_the_same(live, monkeypatch):
+    whole = [measure(live, rows) for rows in (2, 99)]
+    monkeypatch.setattr(curvature, "PIXELS", 2 * 8 * 8)
+    for found, wanted in zip([measure(live, rows) for rows in (2, 99)], whole, strict=True):
+        torch.testing.assert_close(found.jacobian, wanted.jacobian)
+        torch.testing.assert_close(found.gradient, wanted.gradient)
+        assert found.divergence == pytest.approx(wanted.divergence)
 
 
 def test_without_some_units_the_model_is_that_of_the_others(live):

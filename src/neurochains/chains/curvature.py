@@ -31,6 +31,7 @@ from neurochains.chains.objectives import Objective, kl_divergence, squared_erro
 __all__ = ["Curvature", "measure_curvature", "output_factor", "output_slope"]
 
 NOTHING_OFF = 1e-4  # a residual below that is rounding
+PIXELS = 10 * 224 * 224  # that a backward pass takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +86,51 @@ def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator
 
     For an objective that curves nowhere, such as an absolute error, the model is that of the squared error.
     """
-    count = len(live.images)
-    each = scores.detach().expand(count, -1).clone().requires_grad_(True)
-    outputs = live.logits(each)
-    divergence = float(live.objective(outputs, live.original).mean().detach())
-    guide, (factor, residual) = live.objective, output_factor(live.objective, outputs.detach(), live.original)
+    outputs, slopes_of = _answers(live, scores)
+    divergence = float(live.objective(outputs, live.original).mean())
+    guide, (factor, residual) = live.objective, output_factor(live.objective, outputs, live.original)
     if not factor.any():
-        guide, (factor, residual) = squared_error, output_factor(squared_error, outputs.detach(), live.original)
+        guide, (factor, residual) = squared_error, output_factor(squared_error, outputs, live.original)
     pull = output_slope(guide, outputs, live.original)
     chosen = _choose_rows(factor, residual, pull, min(rows, _rows_that_count(factor)), generator)
-    if not outputs.requires_grad:
-        flat = each.new_zeros(chosen.shape[1] * count, len(scores))
-        return Curvature(flat, torch.zeros_like(scores), divergence, chosen)
     shares = _shares(chosen, pull)
     missed = pull - (chosen.mT @ shares.unsqueeze(2)).squeeze(2)
-    followed = [*chosen.unbind(1), missed] if missed.norm() > 1e-2 * pull.norm() else list(chosen.unbind(1))
-    slopes = [
-        torch.autograd.grad(outputs, each, row / math.sqrt(count), retain_graph=row is not followed[-1])[0]
-        for row in followed
-    ]
-    jacobian = torch.cat(slopes[: chosen.shape[1]])
-    rest = sum(slope.sum(0) / math.sqrt(count) for slope in slopes[chosen.shape[1] :])
+    followed = torch.cat([chosen, missed.unsqueeze(1)], 1) if missed.norm() > 1e-2 * pull.norm() else chosen
+    slopes = slopes_of(followed / math.sqrt(len(outputs)))
+    jacobian = slopes[: chosen.shape[1]].flatten(0, 1)
+    rest = slopes[chosen.shape[1] :].sum((0, 1)) / math.sqrt(len(outputs))
     return Curvature(jacobian, _gather(jacobian, shares) + rest, divergence, chosen)
+
+
+def _answers(live: LiveNetwork, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the outputs ``(B, K)``, and what turns rows ``(B, R, K)`` of them into slopes in the scores ``(R, B, n)``.
+
+    Large images go in parts, so that no more maps are held than a plain step on all of them would.
+    """
+    parts = list(torch.arange(len(live.images)).split(max(1, PIXELS // max(1, live.images[0, 0].numel()))))
+    if len(parts) == 1:
+        outputs, each = _forward(live, scores, parts[0])
+        return outputs.detach(), lambda rows: _backward(outputs, each, rows)
+    with torch.no_grad():
+        whole = live.logits(scores)
+    return whole, lambda rows: torch.cat([_backward(*_forward(live, scores, part), rows[part]) for part in parts], 1)
+
+
+def _forward(live: LiveNetwork, scores: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the outputs for some of the images and the scores that each of these has."""
+    each = scores.detach().expand(len(part), -1).clone().requires_grad_(True)
+    images = live.images if len(part) == len(live.images) else live.images[part]
+    return live.logits(each, images), each
+
+
+def _backward(outputs: Tensor, each: Tensor, rows: Tensor) -> Tensor:
+    """Return the slopes of rows of the outputs in each image's scores ``(R, B, n)``; 0 where none reaches them."""
+    if not outputs.requires_grad:
+        return each.new_zeros(rows.shape[1], *each.shape)
+    last = rows.shape[1] - 1
+    return torch.stack(
+        [torch.autograd.grad(outputs, each, row, retain_graph=i < last)[0] for i, row in enumerate(rows.unbind(1))]
+    )
 
 
 def _shares(rows: Tensor, pull: Tensor) -> Tensor:
