@@ -12,14 +12,30 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 
 def test_the_public_names_are_pinned():
     assert neurochains.__all__ == [
+        "Bundle",
         "Chain",
+        "Circuit",
         "Network",
         "NeuroChainsError",
         "Preprocess",
         "Task",
+        "circuit",
+        "circuits_by_size",
+        "compare",
         "extract",
+        "hierarchical_group_sparsity",
+        "importance",
+        "layer_subfeatures",
         "load_chain",
+        "load_circuit",
         "load_model",
+        "planted",
+        "planted_names",
+        "prepare",
+        "query",
+        "read_study",
+        "run_study",
+        "subfeatures",
     ]
     assert neurochains.__all__ == sorted(neurochains.__all__)
 

@@ -159,6 +159,7 @@ class Chain:
             "provenance": self.provenance,
             "settings": self.settings,
             "metrics": self.metrics,
+            "layers": {name: self.network.layer(name).label for name in self.subnetwork.units},
             "filters": filters,
             "skipped": list(self.subnetwork.skipped),
             "history": list(self.history),

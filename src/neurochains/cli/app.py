@@ -12,14 +12,20 @@ import typer
 from typer.core import TyperGroup
 
 import neurochains
+from neurochains.cli.circuit import circuit
+from neurochains.cli.compare import compare
 from neurochains.cli.console import INTERRUPTED, forgive_encoding, show_logs, tell
 from neurochains.cli.demo import demo
 from neurochains.cli.doctor import doctor
 from neurochains.cli.extract import extract
 from neurochains.cli.failures import report_failure
 from neurochains.cli.onnx import onnx
+from neurochains.cli.prepare import prepare
+from neurochains.cli.query import query
 from neurochains.cli.report import report
 from neurochains.cli.show import show
+from neurochains.cli.study import study
+from neurochains.cli.subfeatures import subfeatures
 from neurochains.cli.values import ManyValues
 
 __all__ = ["app", "main", "run"]
@@ -45,8 +51,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, doctor, extract, report, show, onnx):
+for _command in (demo, doctor, extract, report, show, compare, onnx, prepare, query, subfeatures, circuit):
     app.command(cls=ManyValues)(_command)
+app.add_typer(study)
 
 
 def _show_version(wanted: bool) -> None:
