@@ -47,6 +47,13 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, ...]]:
         yield from (tuple(name.split(".")[1:]) for name in names if name.split(".")[0] == "neurochains")
 
 
+def is_hidden_module(folder: str, name: str) -> bool:
+    """Whether a name in a folder is a module and not a public name of the folder."""
+    front = ROOT / folder / "__init__.py"
+    public = exported(ast.parse(front.read_text())) if front.exists() else set()
+    return (ROOT / folder / f"{name}.py").exists() and name not in public
+
+
 def wrong_arrows(path: Path, source: str) -> list[str]:
     """Imports that go up, sideways into another folder's insides, or between network and data."""
     home = folder_of(path.relative_to(ROOT).parts[:-1])
@@ -55,7 +62,7 @@ def wrong_arrows(path: Path, source: str) -> list[str]:
     for parts in imports(ast.parse(source)):
         folder = folder_of(parts)
         other = FLOOR_OF.get(folder, 0)
-        inside = len(parts) > 1 and (ROOT / parts[0] / f"{parts[1]}.py").exists()
+        inside = len(parts) > 2 or (len(parts) == 2 and is_hidden_module(*parts))
         sideways = folder != home and other == floor and (inside or {folder, home} == {"network", "data"})
         if other > floor or sideways:
             wrong.append(".".join(parts))

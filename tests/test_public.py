@@ -12,14 +12,37 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 
 def test_the_public_names_are_pinned():
     assert neurochains.__all__ == [
+        "Bundle",
         "Chain",
+        "Circuit",
+        "Decoupled",
         "Network",
         "NeuroChainsError",
         "Preprocess",
         "Task",
+        "attribution",
+        "circuit",
+        "circuits_by_size",
+        "compare",
+        "decouple",
+        "detect",
+        "explore",
         "extract",
+        "hierarchical_group_sparsity",
+        "importance",
+        "layer_subfeatures",
         "load_chain",
+        "load_circuit",
+        "load_decoupled",
         "load_model",
+        "planted",
+        "planted_names",
+        "prepare",
+        "query",
+        "read_study",
+        "run_study",
+        "subfeatures",
+        "train_decoupled",
     ]
     assert neurochains.__all__ == sorted(neurochains.__all__)
 

@@ -35,20 +35,20 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     start = time.perf_counter()
-    train = _images(options.images, options.seed, "train", options.threads)
+    train = drawn_images(options.images, options.seed, "train", options.threads)
     print(f"{options.images} images drawn in {time.perf_counter() - start:.0f} s")
     module = bundled.build(options.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _fit(module, *train, options)
-    state = _rounded(module)
+    state = rounded(module)
     module.load_state_dict(state)
-    accuracy = _accuracy(module, *_images(options.test_images, options.seed, "test", options.threads))
+    accuracy = accuracy_of(module, *drawn_images(options.test_images, options.seed, "test", options.threads))
     print(f"test accuracy {100 * accuracy:.2f} % on {options.test_images} images, {time.perf_counter() - start:.0f} s")
     _save(state, options, accuracy)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=bundled.names())
+    parser.add_argument("network", choices=tuple(EPOCHS))
     parser.add_argument("--images", type=int, default=24_000, help="training images (default 24000)")
     parser.add_argument("--test-images", type=int, default=4_000, help="test images (default 4000)")
     parser.add_argument("--epochs", type=int, help="default 10 for vgg, 14 for resnet")
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _images(count: int, seed: int, split: str, workers: int) -> tuple[Tensor, Tensor]:
+def drawn_images(count: int, seed: int, split: str, workers: int) -> tuple[Tensor, Tensor]:
     """Return pixels (N, 3, 64, 64) uint8 and labels (N,), drawn by several processes."""
     chunks = np.array_split(np.arange(count), max(1, count // 500))
     with ProcessPoolExecutor(workers) as pool:
@@ -90,7 +90,7 @@ def _fit(module: nn.Module, pixels: Tensor, labels: Tensor, options: argparse.Na
         for chosen in torch.randperm(len(labels)).split(options.batch):
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
-                logits = module(_augmented(pixels[chosen])).float()
+                logits = module(augmented(pixels[chosen])).float()
             loss = nn.functional.cross_entropy(logits, labels[chosen], label_smoothing=0.02)
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -100,7 +100,7 @@ def _fit(module: nn.Module, pixels: Tensor, labels: Tensor, options: argparse.Na
         print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def _augmented(pixels: Tensor) -> Tensor:
+def augmented(pixels: Tensor) -> Tensor:
     """Return normalised images, one half of the batches mirrored, all moved by up to 4 pixels."""
     if torch.rand(()) < 0.5:
         pixels = pixels.flip(-1)
@@ -110,13 +110,14 @@ def _augmented(pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(module: nn.Module, pixels: Tensor, labels: Tensor) -> float:
+def accuracy_of(module: nn.Module, pixels: Tensor, labels: Tensor) -> float:
+    """Return the share of images whose largest logit is that of their label."""
     module.eval()
     predicted = [module(shapes.PREPROCESS.normalise(part)).argmax(1) for part in pixels.split(250)]
     return (torch.cat(predicted) == labels).double().mean().item()
 
 
-def _rounded(module: nn.Module) -> dict[str, Tensor]:
+def rounded(module: nn.Module) -> dict[str, Tensor]:
     """Return the state with every float rounded to float16; counters are kept."""
     state = module.state_dict()
     return {

@@ -5,6 +5,7 @@ Every one is a `NeuroChainsError` and the fitting builtin, so both `except nc.Ne
 
     NeuroChainsError
     ├── SettingsError (ValueError)         an option has a value it cannot have
+    │   └── ExpressionError                an expression over images and classes cannot be read
     ├── ModelError (ValueError)            a model cannot be used as it is
     │   ├── ModelNameError (LookupError)   a model name means nothing; lists the nearest names
     │   ├── TraceError (RuntimeError)      torch.export cannot follow the model
@@ -15,6 +16,7 @@ Every one is a `NeuroChainsError` and the fitting builtin, so both `except nc.Ne
     │   └── ClassNameError (LookupError)   a class name means nothing; lists the nearest
     ├── FidelityError (ValueError)         no sub-network keeps the fidelity that was asked for
     ├── ParityError (ArithmeticError)      a rewritten network differs from the one it came from
+    ├── TrainingError (ArithmeticError)    a training diverged
     └── ArtifactError (OSError)            a saved result cannot be read or written
 """
 
@@ -27,6 +29,7 @@ __all__ = [
     "ArtifactError",
     "ClassNameError",
     "DataError",
+    "ExpressionError",
     "FidelityError",
     "ImageError",
     "LayerError",
@@ -36,9 +39,12 @@ __all__ = [
     "ParityError",
     "SettingsError",
     "TraceError",
+    "TrainingError",
     "WeightsError",
     "did_you_mean",
 ]
+
+_SHOWN = 100  # characters of an expression that a message shows
 
 
 class NeuroChainsError(Exception):
@@ -52,6 +58,21 @@ class NeuroChainsError(Exception):
 
 class SettingsError(NeuroChainsError, ValueError):
     """An option has a value it cannot have."""
+
+
+class ExpressionError(SettingsError):
+    """An expression over images and classes cannot be read, or has no value; the message points to the place.
+
+    Attributes:
+        message: what is wrong, without the expression.
+        text: the expression; "" where it is not known.
+        start: where in it, counted from 0; None where no one place is wrong.
+        end: one past the end of that place.
+    """
+
+    def __init__(self, message: str, *, text: str = "", start: int | None = None, end: int | None = None) -> None:
+        self.message, self.text, self.start, self.end = message, text, start, end
+        super().__init__(f"{message}{_pointer(text, start, end)}")
 
 
 class ModelError(NeuroChainsError, ValueError):
@@ -96,8 +117,30 @@ class ParityError(NeuroChainsError, ArithmeticError):
     exit_code = 1
 
 
+class TrainingError(NeuroChainsError, ArithmeticError):
+    """A training diverged; the network is as it was after the last good epoch."""
+
+    exit_code = 1
+
+
 class ArtifactError(NeuroChainsError, OSError):
     """A saved result cannot be read or written."""
+
+
+def _pointer(text: str, start: int | None, end: int | None) -> str:
+    """Return lines with the text around a place and carets under it."""
+    if not text:
+        return ""
+    if start is None:
+        return f"\n  {_line(text[:_SHOWN])}"
+    first = max(0, start - _SHOWN // 2)
+    carets = "^" * min(max(1, (end or start) - start), _SHOWN - (start - first))
+    return f"\n  {_line(text[first : first + _SHOWN])}\n  {' ' * (start - first)}{carets} position {start + 1}"
+
+
+def _line(text: str) -> str:
+    """Return a text on one line, every character one wide."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 5) -> str:

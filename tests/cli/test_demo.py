@@ -23,7 +23,7 @@ def test_the_demo_says_where_its_report_is_and_what_it_says(command, extraction,
     assert shown.code == 0
     assert f"The report is in {tmp_path / 'demo' / 'report.html'}" in shown.out
     assert "260 of 520 filters (50.0%)" in shown.out
-    assert extraction.settings == {}
+    assert extraction.settings == {"effort": "thorough"}
     task = extraction.task
     assert {task.label_name(label) for label in task.classes} == set(CLASSES)
     assert len(task) == 20

@@ -54,7 +54,7 @@ def test_defaults_are_left_to_the_extraction(command, extraction, line):
 
 
 def test_every_option_arrives(command, extraction, line):
-    more = "--size 10% --method budget --effort thorough --objective mse --score-range unit --no-gates --seed 3 --steps 7 --no-controls"
+    more = "--size 10% --effort thorough --objective mse --score-range unit --no-gates --seed 3 --steps 7 --no-controls"
     shown = command(
         *line,
         *more.split(),

@@ -15,7 +15,7 @@ from neurochains.errors import ModelNameError, WeightsError
 from neurochains.network import bundled
 from neurochains.network.bundled import Bottleneck, ShapesResNet, ShapesVGG
 
-NAMES = ("resnet", "vgg")
+NAMES = ("resnet", "vgg", "vgg-sparse")
 LARGEST_FILE = 2_000_000
 
 
@@ -79,6 +79,16 @@ def test_weights_are_the_files_rounded_numbers(name: str) -> None:
         )
 
 
+def test_most_kernels_of_the_sparse_network_are_0_and_its_file_says_how_many() -> None:
+    kernels = [part.weight.flatten(2) for part in bundled.load("vgg-sparse").modules() if isinstance(part, nn.Conv2d)]
+    dead = torch.cat([(weight == 0).all(-1).flatten() for weight in kernels])
+    path = files("neurochains.network") / "weights" / "shapes_vgg-sparse.safetensors"
+    with safe_open(str(path), framework="pt") as stored:
+        said = float(stored.metadata()["dead_kernels"])
+    assert dead.double().mean().item() == pytest.approx(said, abs=1e-4)
+    assert said > 0.6
+
+
 def test_vgg_is_plain() -> None:
     module = bundled.build("vgg")
     assert isinstance(module, ShapesVGG)
@@ -120,7 +130,7 @@ def test_info(name: str) -> None:
     assert info.class_names == shapes.CLASSES
     assert info.preprocess == shapes.PREPROCESS
     assert info.synsets is None
-    assert "train_shapes.py" in info.weights
+    assert ("train_sparse.py" if name == "vgg-sparse" else "train_shapes.py") in info.weights
 
 
 @pytest.mark.parametrize("call", [bundled.build, bundled.load, bundled.info])

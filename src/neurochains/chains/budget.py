@@ -31,6 +31,7 @@ from neurochains.chains.ablation import leave_one_out_divergence
 from neurochains.chains.curvature import Curvature, measure_curvature, output_slope
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
+from neurochains.chains.objectives import kl_divergence
 from neurochains.chains.scores import Scores
 
 __all__ = ["BudgetSettings", "Round", "Search", "certify"]
@@ -273,59 +274,62 @@ def _first(entry: Sequence[Any]) -> float:
     return entry[0]
 
 
-def certify(live: LiveNetwork, goal: Goal, *, tune: Callable[[], object] | None = None) -> dict[str, Tensor]:
+def certify(
+    live: LiveNetwork, goal: Goal, *, tune: Callable[[], object] | None = None, most: int = 4
+) -> dict[str, Tensor]:
     """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
 
     Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
     something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
-    its units can be left out alone. Those that change a prediction are left for last, and `tune` is called behind them.
+    its units can be left out alone. Those that cost a prediction are left for last. Where a prediction is lost in the
+    end, `tune` is called to bring it back, `most` times at most.
     """
+    tuned = 0
     while True:
         table = _leave_one_out(live, live.result())
-        if _drop_spare(live, goal, table, predictions=True):
+        if _drop_spare(live, goal, table, predictions=True) or _drop_spare(live, goal, table, predictions=False):
             continue
-        if not _drop_spare(live, goal, table, predictions=False):
+        with torch.no_grad():
+            lost = len(live.images) - _agreeing(live, live.logits(live.scores))
+        if not lost or tune is None or tuned == most:
             return table
-        if tune is not None:
-            tune()
+        tune()
+        tuned += 1
 
 
 def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
     return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
-def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, predictions: bool) -> int:
-    """Drop what the goal can spare, cheapest first; returns how many units went.
+def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, predictions: bool) -> bool:
+    """Drop what the goal can spare, cheapest first; returns whether a unit went.
 
-    Once something has gone, some failures in a row end the round: the table is out of date by then. If nothing has,
-    every unit is tried, since an agreement may spare a unit that costs much divergence and not one that costs little.
-    With `predictions` no unit goes that changes one.
+    Every unit is tried that the table does not rule out: a try costs one forward pass, a new table half as many as
+    there are units. With `predictions` no unit goes that changes one.
     """
-    patience = max(10, len(live) // 20)  # a try costs one forward pass, a new table half as many as there are units
     flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
-    spare = [
-        int(unit)
-        for unit, cost in zip(live.alive[flat.argsort(stable=True)], flat.sort().values, strict=True)
-        if goal.could_spare(float(cost))
-    ]
-    dropped = failed = 0
-    for unit in spare:
-        if len(live) <= goal.least or (dropped and failed == patience):
-            break
-        fits = _try_without(live, goal, unit, predictions)
-        dropped, failed = dropped + fits, 0 if fits else failed + 1
-    return dropped
+    order = flat.argsort(stable=True)
+    first = len(live)
+    for unit, cost in zip(live.alive[order].tolist(), flat[order].tolist(), strict=True):
+        if len(live) > goal.least and goal.could_spare(cost):
+            _try_without(live, goal, unit, predictions)
+    return len(live) < first
 
 
-def _try_without(live: LiveNetwork, goal: Goal, unit: int, predictions: bool) -> bool:
+def _try_without(live: LiveNetwork, goal: Goal, unit: int, predictions: bool) -> None:
+    """Drop a unit if the goal can spare it and, where that is asked for, no prediction is lost without it."""
     before = live.save()
     with torch.no_grad():
-        answers = live.logits(live.scores).argmax(-1)
+        agreeing = _agreeing(live, live.logits(live.scores)) if predictions else 0
         live.drop((live.alive == unit).to(live.device))
         outputs = live.logits(live.scores)
         divergence = float(live.objective(outputs, live.original).mean())
-    kept = not predictions or torch.equal(outputs.argmax(-1), answers)
-    if kept and goal.fits(divergence, live):
-        return True
-    live.restore(before)
-    return False
+    if not (_agreeing(live, outputs) >= agreeing and goal.fits(divergence, live)):
+        live.restore(before)
+
+
+def _agreeing(live: LiveNetwork, outputs: Tensor) -> int:
+    """Return on how many images the prediction is the original's; all, where outputs are no classes."""
+    if live.objective is not kl_divergence:
+        return len(outputs)
+    return int((outputs.argmax(-1) == live.original.argmax(-1)).sum())

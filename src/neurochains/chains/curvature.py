@@ -31,7 +31,7 @@ from neurochains.chains.objectives import Objective, kl_divergence, squared_erro
 __all__ = ["Curvature", "measure_curvature", "output_factor", "output_slope"]
 
 NOTHING_OFF = 1e-4  # a residual below that is rounding
-PIXELS = 10 * 224 * 224  # that a backward pass takes at a time
+PIXELS = 5 * 224 * 224  # that a backward pass takes at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def _extracted(quiet: bool) -> Chain:
     torch.set_num_threads(1)  # sums in one order on any number of cores; more threads gain little on 64 pixels
     model = load_model(_MODEL)
     with extraction_progress(quiet=quiet) as progress:
-        chain = extract(model, _task(), progress=progress)
+        chain = extract(model, _task(), effort="thorough", progress=progress)
     chain.provenance["command"] = _COMMAND
     return chain
 

@@ -11,19 +11,19 @@ from neurochains.errors import ArtifactError
 __all__ = ["check_file", "check_folder"]
 
 
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Check that a chain can be saved in a folder; nothing is written.
+def check_folder(folder: Path, *, force: bool, kind: str = "chain") -> None:
+    """Check that a result of some kind, such as a chain, can be saved in a folder; nothing is written.
 
     Raises:
-        ArtifactError: it exists and ``force`` is False, holds something else than a chain, or cannot be written.
+        ArtifactError: it exists and ``force`` is False, holds something else, or cannot be written.
     """
     if os.path.lexists(folder):
         if not force:
             raise ArtifactError(f"{folder} exists already. Choose another --out, or replace it with --force.")
         if not folder.is_dir() or folder.is_symlink():
             raise ArtifactError(f"{folder} is no folder, so even --force does not replace it. Choose another --out.")
-        if any(folder.iterdir()) and not (folder / "chain.json").is_file():
-            raise ArtifactError(f"{folder} holds something else than a chain and is left alone. Choose another --out.")
+        if any(folder.iterdir()) and not (folder / f"{kind}.json").is_file():
+            raise ArtifactError(f"{folder} holds something else than a {kind} and is left alone. Choose another --out.")
     _check_parents(folder)
 
 

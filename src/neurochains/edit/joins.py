@@ -29,6 +29,8 @@ def join(builder: Builder, target: Any, left: Flow, right: Flow, value: Tensor) 
         return _join_single(builder, target, left, right, value)
     left, right = left.with_channels(axis), right.with_channels(axis)
     alive, constant = _joint_channels(target, left, right), target(left.constant, right.constant)
+    if target is aten.div.Tensor:  # a removed channel stays 0, whatever it is divided by
+        constant[left.dead & (left.constant == 0) & ~right.dead] = 0
     if not len(alive):
         return Flow(None, value, axis, alive, constant)
     sides = [builder.pick(side, alive).node for side in (left, right)]

@@ -1,7 +1,8 @@
 """The networks in the package: a small VGG and a small ResNet, trained on the shapes data set.
 
 Plain PyTorch, with the module names that torchvision's VGG and ResNet have, so that everything said
-about those holds for these, only faster. `training/train_shapes.py` made the weights.
+about those holds for these, only faster. `training/train_shapes.py` made the weights; `training/train_sparse.py` those
+of ``vgg-sparse``, a VGG most of whose kernels are 0.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ def _stage(channels: int, width: int, depth: int, *, stride: int) -> nn.Sequenti
     return nn.Sequential(first, *rest)
 
 
-_NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet": ShapesResNet, "vgg": ShapesVGG}
+_NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet": ShapesResNet, "vgg": ShapesVGG, "vgg-sparse": ShapesVGG}
+
+_SCRIPTS = {"vgg-sparse": "train_sparse.py"}  # what trained a network, where it is not train_shapes.py
 
 
 def names() -> tuple[str, ...]:
@@ -179,5 +182,5 @@ def info(name: str) -> ModelInfo:
         preprocess=PREPROCESS,
         class_names=CLASSES,
         synsets=None,
-        weights="bundled, trained on the shapes data set by training/train_shapes.py",
+        weights=f"bundled, trained on the shapes data set by training/{_SCRIPTS.get(name, 'train_shapes.py')}",
     )

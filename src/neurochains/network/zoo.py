@@ -3,7 +3,7 @@
 - ``torchvision:NAME[@WEIGHTS]``, such as ``torchvision:resnet50`` or ``torchvision:resnet50@IMAGENET1K_V1``
 - ``timm:NAME[.TAG]``, such as ``timm:resnet50.a1_in1k``
 - ``hf:REPOSITORY``, an image classifier of transformers on the hub, or a local folder with one
-- ``shapes:NAME``, the bundled networks: ``shapes:vgg`` and ``shapes:resnet``
+- ``shapes:NAME``, the bundled networks: ``shapes:vgg``, ``shapes:vgg-sparse`` and ``shapes:resnet``
 - ``path/to/file.py:FUNCTION``, what a function without arguments returns; the file is executed
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from neurochains.errors import ModelError, ModelNameError, did_you_mean
-from neurochains.network import sources
+from neurochains.network import bundled, sources
 from neurochains.network.checkpoints import check_finite, fit_names, load_weights, misshaped, read_weights
 from neurochains.network.info import ModelInfo, attach_info, model_info
 from neurochains.network.libraries import import_torchvision
@@ -79,7 +79,7 @@ def _resolved(name: str, *, pretrained: bool, online: bool) -> tuple[Source, Req
 
 def _known_names() -> list[str]:
     """Return names to suggest: the bundled networks, and torchvision's where it is installed."""
-    names = ["shapes:resnet", "shapes:vgg"]
+    names = [f"shapes:{name}" for name in bundled.names()]
     try:
         models = import_torchvision().models
     except ModelError:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurochains.errors import DataError, SettingsError
 
-__all__ = ["Box", "Crop", "outline", "top_crops"]
+__all__ = ["Box", "Crop", "crop_around", "crop_at", "outline", "top_crops"]
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are one past the end
 PADDING = 255  # white, like the page
@@ -71,20 +71,26 @@ def top_crops(
     order = values.argsort(descending=True, stable=True)[:k].tolist()
     width = maps.shape[2]
     return tuple(
-        _crop(image, divmod(int(places[image]), width), float(values[image]), box, pixels[image], least)
+        crop_at(image, divmod(int(places[image]), width), float(values[image]), box, pixels[image], least)
         for image in order
     )
 
 
-def _crop(
+def crop_at(
     image: int, place: tuple[int, int], value: float, box: Callable[[int, int], Box], pixels: Tensor, least: int
 ) -> Crop:
-    """Return the crop of one image at one position."""
+    """Return the crop of one image at one position; `least` as ``context`` of `top_crops`."""
     top, left, bottom, right = seen = _inside(box(*place), pixels.shape[-2:])
     side = max(bottom - top, right - left, least)
     y, x = _start(top, bottom, side, pixels.shape[-2]), _start(left, right, side, pixels.shape[-1])
     square = _cut(pixels, y, x, side)
     return Crop(image, *place, value, seen, (top - y, left - x, bottom - y, right - x), square)
+
+
+def crop_around(pixels: Tensor, box: Box, *, context: int | None = None) -> Tensor:
+    """Return the square ``(C, S, S)`` of a picture ``(C, H, W)`` around a box; `context` as in `top_crops`."""
+    least = max(1, min(pixels.shape[-2:]) // 7) if context is None else context
+    return crop_at(0, (0, 0), 0.0, lambda _row, _column: box, pixels, least).pixels
 
 
 def _inside(box: Sequence[int], size: Sequence[int]) -> Box:
