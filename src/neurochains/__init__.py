@@ -30,10 +30,13 @@ if TYPE_CHECKING:
         subfeatures,
     )
     from neurochains.data import Task
+    from neurochains.decoupling import Decoupled, decouple, detect, load_decoupled, train_decoupled
     from neurochains.errors import NeuroChainsError
+    from neurochains.explorer import explore
     from neurochains.extraction import extract
     from neurochains.measures import compare, planted, planted_names
     from neurochains.network import Network, load_model
+    from neurochains.pictures import attribution
     from neurochains.preprocess import Preprocess
     from neurochains.studies import read_study, run_study
 
@@ -41,19 +44,25 @@ __all__ = [
     "Bundle",
     "Chain",
     "Circuit",
+    "Decoupled",
     "Network",
     "NeuroChainsError",
     "Preprocess",
     "Task",
+    "attribution",
     "circuit",
     "circuits_by_size",
     "compare",
+    "decouple",
+    "detect",
+    "explore",
     "extract",
     "hierarchical_group_sparsity",
     "importance",
     "layer_subfeatures",
     "load_chain",
     "load_circuit",
+    "load_decoupled",
     "load_model",
     "planted",
     "planted_names",
@@ -62,6 +71,7 @@ __all__ = [
     "read_study",
     "run_study",
     "subfeatures",
+    "train_decoupled",
 ]
 
 __version__ = "0.1.0"
@@ -70,19 +80,25 @@ _HOMES = {
     "Bundle": "neurochains.circuits",
     "Chain": "neurochains.chains",
     "Circuit": "neurochains.circuits",
+    "Decoupled": "neurochains.decoupling",
     "Network": "neurochains.network",
     "NeuroChainsError": "neurochains.errors",
     "Preprocess": "neurochains.preprocess",
     "Task": "neurochains.data",
+    "attribution": "neurochains.pictures",
     "circuit": "neurochains.circuits",
     "circuits_by_size": "neurochains.circuits",
     "compare": "neurochains.measures",
+    "decouple": "neurochains.decoupling",
+    "detect": "neurochains.decoupling",
+    "explore": "neurochains.explorer",
     "extract": "neurochains.extraction",
     "hierarchical_group_sparsity": "neurochains.circuits",
     "importance": "neurochains.circuits",
     "layer_subfeatures": "neurochains.circuits",
     "load_chain": "neurochains.chains",
     "load_circuit": "neurochains.circuits",
+    "load_decoupled": "neurochains.decoupling",
     "load_model": "neurochains.network",
     "planted": "neurochains.measures",
     "planted_names": "neurochains.measures",
@@ -91,6 +107,7 @@ _HOMES = {
     "read_study": "neurochains.studies",
     "run_study": "neurochains.studies",
     "subfeatures": "neurochains.circuits",
+    "train_decoupled": "neurochains.decoupling",
 }
 
 

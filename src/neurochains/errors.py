@@ -16,6 +16,7 @@ Every one is a `NeuroChainsError` and the fitting builtin, so both `except nc.Ne
     │   └── ClassNameError (LookupError)   a class name means nothing; lists the nearest
     ├── FidelityError (ValueError)         no sub-network keeps the fidelity that was asked for
     ├── ParityError (ArithmeticError)      a rewritten network differs from the one it came from
+    ├── TrainingError (ArithmeticError)    a training diverged
     └── ArtifactError (OSError)            a saved result cannot be read or written
 """
 
@@ -38,6 +39,7 @@ __all__ = [
     "ParityError",
     "SettingsError",
     "TraceError",
+    "TrainingError",
     "WeightsError",
     "did_you_mean",
 ]
@@ -111,6 +113,12 @@ class FidelityError(NeuroChainsError, ValueError):
 
 class ParityError(NeuroChainsError, ArithmeticError):
     """A rewritten network does not compute what it was rewritten from."""
+
+    exit_code = 1
+
+
+class TrainingError(NeuroChainsError, ArithmeticError):
+    """A training diverged; the network is as it was after the last good epoch."""
 
     exit_code = 1
 

@@ -92,3 +92,32 @@ def test_where_the_logits_are_is_told():
 def test_a_model_in_training_mode_is_refused():
     with pytest.raises(ModelError, match="training mode"):
         examine(build("residual").train(), images())
+
+
+def test_a_transformer_is_described():
+    from tests.transformers import SHAPE, make
+
+    found = examine(make("timm vit with registers"), torch.randn(2, *SHAPE))
+    seen = found.transformer
+    assert (seen.attentions, seen.fused, seen.heads, seen.special) == (3, 3, (3, 3, 3), 3)
+    assert (seen.grid, seen.blocks, seen.reason) == ((4, 4), 3, "")
+    assert found.compacted.relative < 1e-4
+    lines = dict(found.lines())
+    assert lines["attention"] == "3 (3 fused), 3 heads each"
+    assert lines["tokens"] == "3 special and 4 x 4 patches, read in 3 blocks"
+    assert found.to_json()["transformer"]["grid"] == (4, 4)
+
+
+def test_attention_without_patches_says_why():
+    from tests.network.test_transformer_roles import Windowed
+
+    found = examine(Windowed().eval(), torch.randn(2, 3, 16, 16))
+    assert found.transformer.grid is None
+    assert "no row of tokens" in dict(found.lines())["tokens"]
+    assert "1 written out" in dict(found.lines())["attention"]
+
+
+def test_without_attention_nothing_is_said_of_it():
+    found = examine(build("residual"), images(2))
+    assert found.transformer is None
+    assert "attention" not in dict(found.lines())

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from neurochains.chains import paths as routes
 from neurochains.chains.onnx_file import check_onnx_extra, write_onnx
+from neurochains.chains.origin import check_digest, find_model
 from neurochains.chains.parity import compare_outputs, in_batches
+from neurochains.chains.patch_network import PatchedNetwork
 from neurochains.chains.record import (
     describe_origin,
     read_scores,
@@ -26,13 +28,10 @@ from neurochains.chains.record import (
 from neurochains.chains.scores import Scores
 from neurochains.chains.storage import read_result, write_result
 from neurochains.data import Task
-from neurochains.errors import ArtifactError
+from neurochains.errors import ArtifactError, ModelError
 from neurochains.network.network import Network
-from neurochains.network.zoo import load_model
 
 __all__ = ["Chain", "load_chain"]
-
-_ZOO = ("hf:", "shapes:", "timm:", "torchvision:")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +48,8 @@ class Chain:
         leave_one_out: by layer name ``(units,)``, the mean divergence without each kept filter; NaN for the others.
         history: one entry for each step: ``step``, ``divergence``, ``filters``, ``seconds``.
         provenance: versions, model, images, seed and time of the extraction.
+        patches: ``(N, blocks, tokens)`` bool, which tokens of a vision transformer each image keeps; the special ones
+            come first and are always kept. None where patches were not searched.
     """
 
     network: Network
@@ -59,6 +60,7 @@ class Chain:
     leave_one_out: Mapping[str, Tensor] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    patches: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.provenance:
@@ -82,12 +84,19 @@ class Chain:
     def compact(self) -> nn.Module:
         """Return the sub-network as a plain module of exact copies of the kept filters, on the network's device.
 
+        With `patches` it is a `PatchedNetwork`, which takes the images of the task, all and in order, and drops their
+        tokens.
+
         Raises:
             ParityError: it does not compute what the scores say.
         """
         small = self.subnetwork.compact(self.network)
         self._check(small)
-        return small
+        if self.patches is None:
+            return small
+        patched = self._patched(small, self.patches)
+        self._check_patches(patched)
+        return patched
 
     def check_parity(self) -> float:
         """Return the largest difference of logits between scored and compact network, relative to their range.
@@ -97,17 +106,24 @@ class Chain:
         Raises:
             ParityError: it is above 1e-4.
         """
-        return self._check(self.subnetwork.compact(self.network))
+        small = self.subnetwork.compact(self.network)
+        parity = self._check(small)
+        if self.patches is not None:
+            parity = max(parity, self._check_patches(self._patched(small, self.patches)))
+        return parity
 
     def to_onnx(self, path: str | os.PathLike[str]) -> float:
         """Write the compact sub-network as an ONNX file of any batch size; return its parity under onnxruntime.
 
         Raises:
-            ModelError: the onnx extra is not installed, or an operation cannot be written as ONNX.
+            ModelError: the onnx extra is not installed, an operation cannot be written as ONNX, or patches are dropped,
+                other ones for each image.
             ParityError: onnxruntime computes something else.
             ArtifactError: the file cannot be written.
         """
         check_onnx_extra()
+        if self.patches is not None:
+            raise ModelError("An ONNX file is for any images, but patches are kept for each image of the task alone.")
         return write_onnx(self.compact(), self.task.images, self._outputs(), path)
 
     def paths(self, k: int = 3) -> dict[int, list[routes.Path]]:
@@ -131,6 +147,8 @@ class Chain:
             "chain": scores_tensors(self.subnetwork, self.leave_one_out),
             "task": task_tensors(self.task),
         }
+        if self.patches is not None:
+            tensors["patches"] = {"kept": self.patches}
         return write_result(folder, self._document(), tensors, force=force)
 
     @classmethod
@@ -153,6 +171,19 @@ class Chain:
         self.metrics["parity"] = compare_outputs(outputs, self._outputs(), what="The compact sub-network")
         return self.metrics["parity"]
 
+    def _patched(self, small: nn.Module, patches: Tensor) -> PatchedNetwork:
+        reduced = Network.trace(small, self.task.images[:2]) if self.subnetwork.units else self.network
+        return PatchedNetwork(reduced, patches)
+
+    def _check_patches(self, patched: PatchedNetwork) -> float:
+        """Compare tokens that are really dropped with weights of 0, on the images of the task."""
+        images = self.network.check(self.task.images)
+        with torch.no_grad():
+            dropped, weighed = patched(images).cpu(), patched.weighed(images).cpu()
+        parity = compare_outputs(dropped, weighed, what="The network without the dropped patches")
+        self.metrics["parity"] = max(self.metrics.get("parity") or 0.0, parity)
+        return parity
+
     def _document(self) -> dict[str, Any]:
         filters = {self.network.layer(name).label: kept.tolist() for name, kept in self.filters.items()}
         return {
@@ -169,6 +200,9 @@ class Chain:
     def __repr__(self) -> str:
         kept, total = self.subnetwork.kept, self.subnetwork.total
         text = f"{kept:,} of {total:,} filters in {len(self.filters)} of {len(self.subnetwork.units)} layers"
+        if self.patches is not None:
+            tokens = f"{int(self.patches.sum()):,} of {self.patches.numel():,} tokens of {len(self.patches)} images"
+            text = f"{text}, {tokens}" if total else tokens
         shown = (("kl", "KL", ".3f"), ("agreement", "agreement", ".2f"))
         known = [(name, self.metrics.get(key), form) for key, name, form in shown]
         return ", ".join([text, *(f"{name} {value:{form}}" for name, value, form in known if value is not None)])
@@ -196,33 +230,11 @@ def load_chain(
     try:
         task = read_task(document["task"], tensors["task"])
         origin = document["provenance"]["model"]
-        network = Network.trace(_model(origin, model, folder), task.images[:1], device=device)
-        _check_digest(network, origin["digest"], folder)
+        network = Network.trace(find_model(origin, model, folder), task.images[:1], device=device)
+        check_digest(network, origin["digest"], folder)
         scores, left_out = read_scores(tensors["chain"], network)
         rest = {key: document[key] for key in ("settings", "metrics", "history", "provenance")}
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{folder}/chain.json is damaged: {error} is missing. Extract the chain again.") from error
-    return Chain(network, task, scores, leave_one_out=left_out, **rest)
-
-
-def _model(origin: Mapping[str, Any], model: nn.Module | str | None, folder: str | os.PathLike[str]) -> nn.Module:
-    if isinstance(model, nn.Module):
-        return model
-    name, weights = model or origin["name"], str(origin["weights"] or "")
-    if model is None and not str(name).startswith(_ZOO):
-        said = f"{name!r}, which is code of one's own" if name else "a model without a name"
-        raise ArtifactError(f"The chain in {folder} is of {said}. Pass it: load_chain(folder, model=...).")
-    if name != origin["name"] or not weights.startswith("file "):
-        return load_model(str(name), pretrained=weights != "random")
-    file = Path(weights.removeprefix("file "))
-    if not file.is_file():
-        raise ArtifactError(f"The weights of the chain in {folder} came from {file}, which is not there. Pass model=.")
-    return load_model(str(name), weights=file)
-
-
-def _check_digest(network: Network, digest: str, folder: str | os.PathLike[str]) -> None:
-    if network.digest != digest:
-        raise ArtifactError(
-            f"The chain in {folder} was extracted from a model with other weights: their digest is {digest}, that of "
-            f"the model at hand {network.digest}. Pass the model it was extracted from: load_chain(folder, model=...)."
-        )
+    patches = tensors.get("patches", {}).get("kept")
+    return Chain(network, task, scores, leave_one_out=left_out, patches=patches, **rest)

@@ -59,7 +59,7 @@ def read_scores(tensors: Mapping[str, Tensor], network: Network) -> tuple[Scores
         ArtifactError: they belong to another network.
     """
     units = _group(tensors, "score/")
-    order = {layer.name: layer.units for layer in network.layers}
+    order = {layer.name: layer.units for layer in network.in_order}
     wrong = [name for name, values in units.items() if order.get(name) != len(values)]
     if wrong:
         raise ArtifactError(

@@ -15,8 +15,12 @@ import neurochains
 from neurochains.cli.circuit import circuit
 from neurochains.cli.compare import compare
 from neurochains.cli.console import INTERRUPTED, forgive_encoding, show_logs, tell
+from neurochains.cli.decouple import decouple
+from neurochains.cli.decouple_detect import concepts, detect
+from neurochains.cli.decouple_paths import paths, tree
 from neurochains.cli.demo import demo
 from neurochains.cli.doctor import doctor
+from neurochains.cli.explore import explore
 from neurochains.cli.extract import extract
 from neurochains.cli.failures import report_failure
 from neurochains.cli.onnx import onnx
@@ -51,9 +55,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, doctor, extract, report, show, compare, onnx, prepare, query, subfeatures, circuit):
+for _command in (demo, doctor, extract, report, show, compare, onnx, prepare, query, subfeatures, circuit, explore):
     app.command(cls=ManyValues)(_command)
 app.add_typer(study)
+for _command in (paths, tree, concepts, detect):
+    decouple.command(cls=ManyValues)(_command)
+app.add_typer(decouple)
 
 
 def _show_version(wanted: bool) -> None:

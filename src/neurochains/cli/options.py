@@ -86,6 +86,8 @@ class UnitsName(str, Enum):
 
     filters = "filters"
     hidden = "hidden"
+    heads = "heads"
+    patches = "patches"
 
 
 _MODEL = "The model"
@@ -213,7 +215,7 @@ Units = Annotated[
     list[UnitsName] | None,
     typer.Option(
         metavar="UNITS...",
-        help="What is scored: filters, hidden units, or both.",
+        help="What is scored: filters, hidden units, attention heads, patches; may be given several times.",
         show_default="filters",
         rich_help_panel=_SEARCH,
     ),

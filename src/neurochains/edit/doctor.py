@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from neurochains.edit.compact import compact
 from neurochains.edit.scores import ScoredNetwork
 from neurochains.errors import LayerError
+from neurochains.network.attention import find_attentions
 from neurochains.network.costs import Costs
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
 from neurochains.network.outputs import logits_of, output_path
 from neurochains.network.parity import Parity, measure_parity
 from neurochains.network.prepare import prepare
+from neurochains.network.tokens import Tokens, find_tokens
 
-__all__ = ["BlockReport", "Diagnosis", "LayerReport", "examine"]
+__all__ = ["BlockReport", "Diagnosis", "LayerReport", "TransformerReport", "examine"]
 
 _SHARE = 0.3
 
@@ -57,6 +59,31 @@ class BlockReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TransformerReport:
+    """What was recognised of a transformer.
+
+    Attributes:
+        attentions: how many.
+        fused: how many of them are one operation, so that their maps are computed only for pictures.
+        mixed: how many exchange maps between heads.
+        heads: of each attention; 0 where heads cannot be told from images.
+        special: tokens before the patches: class, distillation, register tokens; None without patches.
+        grid: rows and columns of patches; None where patches cannot be scored.
+        blocks: in which patches may be dropped.
+        reason: why patches cannot be scored; empty where they can.
+    """
+
+    attentions: int
+    fused: int
+    mixed: int
+    heads: tuple[int, ...]
+    special: int | None
+    grid: tuple[int, int] | None
+    blocks: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """How a model was understood.
 
@@ -67,10 +94,12 @@ class Diagnosis:
         outputs: the number of logits.
         layers, blocks: in order of execution.
         filters, hidden: the units of filter layers, and of the other layers that may be scored.
+        transformer: attention and tokens; None for a network without attention.
         kernels: the pairs (input channel, filter) of the filter layers, input channels per group.
         without_rule: by operation that has no rule, how often it occurs; it is handled as all-to-all.
         traced: the traced against the original outputs.
-        compacted: the compact against the scored network on a random 30 % of the units; None where not asked for.
+        compacted: the compact against the scored network on a random 30 % of the units, those of heads and hidden
+            layers included in a transformer; None where not asked for.
         costs: of the whole network.
         warnings: what a user should know, in sentences.
     """
@@ -89,6 +118,7 @@ class Diagnosis:
     compacted: Parity | None
     costs: Costs
     warnings: tuple[str, ...]
+    transformer: TransformerReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the diagnosis as plain lists, dicts, strings and numbers."""
@@ -132,21 +162,41 @@ def examine(model: nn.Module, example: Tensor, *, compaction: bool = True, seed:
         compacted=compacted,
         costs=network.costs(),
         warnings=tuple(_warnings(network)),
+        transformer=_transformer_report(network),
+    )
+
+
+def _transformer_report(network: Network) -> TransformerReport | None:
+    attentions = find_attentions(network.module.graph)
+    if not attentions:
+        return None
+    found = find_tokens(network.module)
+    known = found if isinstance(found, Tokens) else None
+    return TransformerReport(
+        attentions=len(attentions),
+        fused=sum(attention.fused for attention in attentions),
+        mixed=sum(attention.mixed for attention in attentions),
+        heads=tuple(attention.heads for attention in attentions),
+        special=known.special if known else None,
+        grid=known.grid if known else None,
+        blocks=len(known.blocks) if known else 0,
+        reason="" if isinstance(found, Tokens) else found.reason,
     )
 
 
 def _scored(network: Network) -> tuple[Layer, ...]:
     try:
-        return network.scored()
+        return network.scored(("filters", "hidden", "heads") if network.heads else ("filters",))
     except LayerError:
         return ()
 
 
 def _compaction_parity(network: Network, images: Tensor, seed: int) -> Parity:
     generator = torch.Generator().manual_seed(seed)
-    keep = {layer.name: torch.rand(layer.units, generator=generator) < _SHARE for layer in network.scored()}
+    layers = _scored(network)
+    keep = {layer.name: torch.rand(layer.units, generator=generator) < _SHARE for layer in layers}
     scores = {name: mask.to(network.device, torch.float32) for name, mask in keep.items()}
-    original = ScoredNetwork(network)(images, scores)[0]
+    original = ScoredNetwork(network, layers=layers)(images, scores)[0]
     return measure_parity(original, compact(network, keep)(images))
 
 
@@ -186,6 +236,9 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "layers", f"{len(found.layers)} ({', '.join(_roles(found.layers))})"
     yield "filters", f"{found.filters:,}" + (f" and {found.hidden:,} hidden units" if found.hidden else "")
     yield "kernels", f"{found.kernels:,}"
+    if found.transformer:
+        yield "attention", _attention_words(found.transformer)
+        yield "tokens", _token_words(found.transformer)
     yield "blocks", str(len(found.blocks))
     yield "cost", f"{found.costs.macs:,} MACs, {found.costs.parameters:,} parameters"
     yield "without a rule", ", ".join(f"{name} ({count})" for name, count in found.without_rule.items()) or "nothing"
@@ -196,8 +249,24 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
         yield "note", warning
 
 
+def _attention_words(found: TransformerReport) -> str:
+    kinds = [f"{found.fused} fused"] * bool(found.fused)
+    kinds += [f"{found.attentions - found.fused} written out"] * (found.fused < found.attentions)
+    kinds += [f"{found.mixed} with heads that mix"] * bool(found.mixed)
+    heads = sorted(set(found.heads))
+    counts = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}"
+    return f"{found.attentions} ({', '.join(kinds)}), {counts} heads each"
+
+
+def _token_words(found: TransformerReport) -> str:
+    if found.grid is None:
+        return f"patches cannot be scored: {found.reason}"
+    rows, columns = found.grid
+    return f"{found.special} special and {rows} x {columns} patches, read in {found.blocks} blocks"
+
+
 def _roles(layers: Sequence[LayerReport]) -> Iterator[str]:
-    for role in ("filter", "hidden", "modulation", "head"):
+    for role in ("filter", "hidden", "projection", "modulation", "head"):
         count = sum(layer.role == role for layer in layers)
         if count:
             yield f"{count} {role}"

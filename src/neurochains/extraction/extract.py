@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neurochains.chains import Chain
+from neurochains.chains import Chain, Scores
 from neurochains.chains.goal import Goal
 from neurochains.chains.objectives import Objective, find_objective
 from neurochains.chains.search import find_subnetwork
@@ -17,10 +17,12 @@ from neurochains.data import Task
 from neurochains.errors import DataError, FidelityError, SettingsError, did_you_mean
 from neurochains.extraction.follow import Follower, Progress
 from neurochains.extraction.options import Options
+from neurochains.extraction.patches import search_patches, shared_goal
 from neurochains.measures import measure_chain
 from neurochains.measures.fidelity import has_classes
 from neurochains.memory import kept_memory
 from neurochains.network import Network, load_model
+from neurochains.network.layers import Layer
 
 __all__ = ["extract"]
 
@@ -52,7 +54,9 @@ def extract(
             method: ``"budget"`` (`neurochains.chains.budget`, the default) or ``"paper"`` (`neurochains.chains.paper`).
             effort: of ``"budget"``: ``"quick"`` ends at the first difficulty once a quarter of the units is left,
             ``"thorough"`` takes two to four times as long for a third to a half fewer.
-            units: what is scored: ``("filters",)``, ``("hidden",)`` units of linear layers, or both.
+            units: what is scored: ``"filters"``, ``"hidden"`` units of linear layers, attention ``"heads"``, and the
+            ``"patches"`` of a vision transformer, for each image apart (`neurochains.chains.patches`); one or several.
+            With patches, the fidelity holds for each image, and other units may use half of it.
             objective: the divergence: ``"kl"`` for classifiers, ``"mse"`` for regression, ``"cosine"`` for embeddings,
             or a callable ``(outputs, original) -> (N,)``.
             score_range: ``"unbounded"`` (never negative), ``"unit"`` ([0, 1]) or ``"binary"`` (0 or 1).
@@ -75,7 +79,7 @@ def extract(
     task = Task.of(task)
     _check_single(task, single_image)
     network = _network(model, task, device)
-    layers = network.scored(chosen.units)
+    layers = network.scored(chosen.shared_units) if chosen.shared_units else ()
     goal = chosen.goal(sum(layer.units for layer in layers))
     objective = find_objective(chosen.objective)
     outputs = _check_outputs(network, task)
@@ -84,23 +88,48 @@ def extract(
     steps = settings.paper.steps if settings.method == "paper" else None
     follow = Follower(progress, total=sum(layer.units for layer in layers), least=goal.least, steps=steps)
     with kept_memory():
-        found = find_subnetwork(
-            network, task.images, layers=layers, objective=objective, goal=goal, settings=settings, follow=follow
-        )
-        follow.stage("measuring")
-        metrics = measure_chain(
-            network,
-            task,
-            found.scores,
-            objective=objective,
-            controls=controls,
-            seed=settings.seed,
-            steps=chosen.control_refit,
-        )
+        chain = Chain(network, task, Scores({}), chosen.to_json(goal))
+        if layers:
+            chain = _with_units(chain, layers, shared_goal(goal, chosen), chosen, controls, follow)
+        if "patches" in chosen.units:
+            chain = _with_patches(chain, goal, chosen, controls, follow)
+    _check_reached(chain.metrics, goal, chosen)
+    return chain
+
+
+def _with_units(
+    chain: Chain, layers: Sequence[Layer], goal: Goal, chosen: Options, controls: bool, follow: Follower
+) -> Chain:
+    """Return a chain with the units that a search keeps, and their measures."""
+    network, images, objective = chain.network, chain.task.images, find_objective(chosen.objective)
+    settings = chosen.search()
+    found = find_subnetwork(
+        network, images, layers=layers, objective=objective, goal=goal, settings=settings, follow=follow
+    )
+    follow.stage("measuring")
+    metrics = measure_chain(
+        network,
+        chain.task,
+        found.scores,
+        objective=objective,
+        controls=controls,
+        seed=settings.seed,
+        steps=chosen.control_refit,
+    )
     metrics["seconds"] = found.seconds
-    _check_reached(metrics, goal, chosen)
     history = [asdict(entry) for entry in found.history]
-    return Chain(network, task, found.scores, chosen.to_json(goal), metrics, found.leave_one_out, history)
+    return Chain(network, chain.task, found.scores, chain.settings, metrics, found.leave_one_out, history)
+
+
+def _with_patches(chain: Chain, goal: Goal, chosen: Options, controls: bool, follow: Follower) -> Chain:
+    """Return a chain whose images also keep only some patches; its measures are then those of both."""
+    found = search_patches(
+        chain.network, chain.task, chain.subnetwork, goal=goal, options=chosen, controls=controls, follow=follow
+    )
+    metrics = {**chain.metrics, **found.metrics}
+    metrics["seconds"] = (chain.metrics.get("seconds") or 0.0) + found.seconds
+    history = [*chain.history, *found.history]
+    return replace(chain, metrics=metrics, history=history, patches=found.kept)
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -20,7 +20,7 @@ METHODS = ("budget", "paper")
 EFFORTS = ("quick", "thorough")
 REFIT = {"quick": 20, "thorough": 60}  # of the budget method
 RANGES = ("unbounded", "unit", "binary")
-UNITS = ("filters", "hidden")
+UNITS = ("filters", "hidden", "heads", "patches")
 PAPER_ONLY = ("lam", "lam_g", "threshold")
 
 
@@ -58,6 +58,7 @@ class Options:
             raise SettingsError(f'units is a sequence such as ("filters",); got {self.units!r}.')
         for unit in self.units:
             _check_choice("each of units", unit, UNITS)
+        _check_patches(self)
         for name in ("steps", "refit", "seed"):
             _check_count(name, getattr(self, name))
         for name in PAPER_ONLY:
@@ -66,6 +67,11 @@ class Options:
                 raise SettingsError(f"{name} belongs to method='paper'; method={self.method!r} takes a goal instead.")
         make_goal(fidelity=self.fidelity, agreement=self.agreement, size=self.size, total=2**62)
         find_objective(self.objective)
+
+    @property
+    def shared_units(self) -> tuple[str, ...]:
+        """The units that all images share: all but patches."""
+        return tuple(unit for unit in self.units if unit != "patches")
 
     def goal(self, total: int) -> Goal:
         """Return the goal for a network with so many scored units."""
@@ -108,6 +114,15 @@ class Options:
             asked["fidelity"] = goal.divergence
         name = self.objective if isinstance(self.objective, str) else getattr(self.objective, "__name__", "callable")
         return plain({**asked, "units": list(self.units), "objective": name, **search})
+
+
+def _check_patches(options: Options) -> None:
+    if "patches" not in options.units:
+        return
+    if options.size is not None:
+        raise SettingsError("size counts units that all images share; patches are found by a fidelity or an agreement.")
+    if options.objective != "kl":
+        raise SettingsError(f"Patches keep the answers of a classifier: objective='kl'; got {options.objective!r}.")
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -22,8 +22,9 @@ from neurochains.network.operations import KEEPING, NORMALISING
 
 aten = torch.ops.aten
 
-__all__ = ["Block", "find_blocks"]
+__all__ = ["Block", "find_blocks", "spine"]
 
+_SCORED = ("filter", "hidden", "projection")
 _ENDINGS = (KEEPING - NORMALISING) | {aten.batch_norm.default, aten.clone.default, aten.contiguous.default}
 
 
@@ -40,10 +41,10 @@ class Block:
 
 def find_blocks(graph: fx.Graph, layers: Sequence[Layer]) -> tuple[Block, ...]:
     """Return the blocks in order of execution; blocks do not overlap."""
-    spine = _spine(graph)
+    trunk = spine(graph)
     order = {node: position for position, node in enumerate(graph.nodes)}
     blocks: dict[str, Block] = {}
-    for entry, last in _stretches(spine, layers):
+    for entry, last in _stretches(trunk, layers):
         inside = [layer for layer in layers if order[entry] < order[layer.producer] <= order[last]]
         if _is_skippable(entry, last, inside, layers):
             block = _block(entry, last, inside)
@@ -54,7 +55,7 @@ def find_blocks(graph: fx.Graph, layers: Sequence[Layer]) -> tuple[Block, ...]:
 
 def _is_skippable(entry: fx.Node, last: fx.Node, inside: Sequence[Layer], layers: Sequence[Layer]) -> bool:
     """Return whether a stretch can be left out; classifier layers behind filters are none."""
-    if node_shape(entry) != node_shape(last) or not any(layer.role in ("filter", "hidden") for layer in inside):
+    if node_shape(entry) != node_shape(last) or not any(layer.role in _SCORED for layer in inside):
         return False
     return len(node_shape(entry)) > 2 or not any(layer.role == "filter" for layer in layers)
 
@@ -74,18 +75,27 @@ def _common_path(names: Sequence[str]) -> str:
     return ".".join(common) or names[0]
 
 
-def _spine(graph: fx.Graph) -> list[fx.Node]:
+def spine(graph: fx.Graph) -> list[fx.Node]:
     """Return the tensors that every path from the input to the output passes through, in order."""
-    alive = _ancestors(output_node(graph))
-    spine, open_edges = [], 0
+    alive = _ancestors(output_node(graph)) & _made_of_images(graph)
+    trunk, open_edges = [], 0
     for node in graph.nodes:
         if node not in alive:
             continue
-        open_edges -= len(tensor_inputs(node))
+        open_edges -= sum(source in alive for source in tensor_inputs(node))
         if open_edges == 0:
-            spine.append(node)
+            trunk.append(node)
         open_edges += sum(user in alive for user in node.users)
-    return spine
+    return trunk
+
+
+def _made_of_images(graph: fx.Graph) -> set[fx.Node]:
+    """Return the tensors that hold values of the images; a mask that is made on the way holds none."""
+    made: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(source in made for source in tensor_inputs(node)):
+            made.add(node)
+    return made
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:
@@ -98,11 +108,11 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     return seen
 
 
-def _stretches(spine: Sequence[fx.Node], layers: Sequence[Layer]) -> list[tuple[fx.Node, fx.Node]]:
+def _stretches(trunk: Sequence[fx.Node], layers: Sequence[Layer]) -> list[tuple[fx.Node, fx.Node]]:
     """Return (entry, last) pairs: one layer or one branching region each, with the activations that end it."""
     producers = {layer.producer for layer in layers}
     pairs: list[tuple[fx.Node, fx.Node]] = []
-    for before, node in itertools.pairwise(spine):
+    for before, node in itertools.pairwise(trunk):
         core = node in producers or before not in tensor_inputs(node) or len(tensor_inputs(node)) > 1
         if core:
             pairs.append((before, node))

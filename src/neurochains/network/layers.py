@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, fx
 
+from neurochains.network.attention import Attention, find_attentions
 from neurochains.network.nodes import (
     argument,
     as_list,
@@ -27,13 +28,14 @@ from neurochains.network.nodes import (
     tensor_inputs,
 )
 from neurochains.network.operations import AFFINE, CONVOLUTIONS
+from neurochains.network.transformer_roles import behind_activation, find_projections, head_layers_of
 
 aten = torch.ops.aten
 
-__all__ = ["Filter", "Kind", "Layer", "Role", "find_layers"]
+__all__ = ["Filter", "Kind", "Layer", "Role", "find_heads", "find_layers"]
 
-Kind = Literal["conv", "depthwise", "linear"]
-Role = Literal["filter", "hidden", "head", "modulation"]
+Kind = Literal["conv", "depthwise", "linear", "heads"]
+Role = Literal["filter", "hidden", "head", "modulation", "projection", "heads"]
 
 _PRODUCERS = CONVOLUTIONS | {aten.linear.default}
 
@@ -55,7 +57,8 @@ class Layer:
 
     `role` is ``"filter"`` for convolutions and other layers that act on maps, ``"hidden"`` for the other linear
     layers, ``"head"`` for what makes the outputs, ``"modulation"`` for layers that only rescale channels
-    (squeeze-and-excitation).
+    (squeeze-and-excitation), ``"projection"`` for the linear layers of a transformer that read or write its stream,
+    ``"heads"`` for the heads of one attention, which have neither weights nor map.
 
     `map_size` is None for layers without rows and columns. `call` counts the calls of a reused module, `index` the
     layers in order of execution. `kernel` and `stride` are empty for linear layers. `weight` names the buffer of the
@@ -90,14 +93,51 @@ def find_layers(module: fx.GraphModule) -> tuple[Layer, ...]:
     producers = [node for node in graph.nodes if node.target in _PRODUCERS and _has_own_weight(module, node)]
     modulators = _modulators(graph)
     heads = _heads(graph, set(producers))
+    attentions = find_attentions(graph)
+    projections = find_projections(producers, attentions)
     calls: Counter[str] = Counter()
     layers = []
     for node in producers:
         name = _layer_name(node)
         role = _role(node, node in heads, node in modulators)
+        if attentions and node.target is aten.linear.default and role in ("filter", "hidden"):
+            role = "projection" if node in projections else "hidden"
         layers.append(_layer(module, node, name, calls[name], role, len(layers)))
         calls[name] += 1
-    return tuple(layers)
+    return tuple(_scored_behind(layer) if attentions and layer.role == "hidden" else layer for layer in layers)
+
+
+def _scored_behind(layer: Layer) -> Layer:
+    """Return a layer of hidden units that is scored after its activation."""
+    return replace(layer, site=behind_activation(layer.site))
+
+
+def find_heads(graph: fx.Graph, first: int) -> tuple[Layer, ...]:
+    """Return one layer for the heads of each attention, in order of execution, with indices from `first` on."""
+    found = head_layers_of(find_attentions(graph))
+    return tuple(
+        _head_layer(name, call, attention, first, place) for place, (name, call, attention) in enumerate(found)
+    )
+
+
+def _head_layer(name: str, call: int, attention: Attention, first: int, place: int) -> Layer:
+    return Layer(
+        name=f"{name}@{call}" if call else name,
+        label=f"A{place}",
+        kind="heads",
+        role="heads",
+        units=attention.heads,
+        inputs=attention.heads,
+        map_size=None,
+        call=call,
+        index=first + place,
+        weight="",
+        kernel=(),
+        stride=(),
+        groups=1,
+        producer=attention.read,
+        site=attention.read,
+    )
 
 
 def _has_own_weight(module: fx.GraphModule, node: fx.Node) -> bool:

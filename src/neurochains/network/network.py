@@ -17,7 +17,7 @@ from neurochains.network.costs import Costs, measure_costs
 from neurochains.network.fields import ReceptiveField, receptive_fields
 from neurochains.network.graph import export_graph
 from neurochains.network.labels import find_filter, find_layer, label_layers
-from neurochains.network.layers import Filter, Layer, find_layers
+from neurochains.network.layers import Filter, Layer, find_heads, find_layers
 from neurochains.network.nodes import node_shape, output_node
 from neurochains.network.outputs import LogitsOnly
 from neurochains.network.provenance import Provenance, trace_provenance
@@ -59,7 +59,8 @@ class Network:
         self.digest = digest
         self.layers: tuple[Layer, ...] = label_layers(find_layers(module))
         self.blocks: tuple[Block, ...] = find_blocks(module.graph, self.layers)
-        self._by_name = {layer.name: layer for layer in self.layers}
+        self.heads: tuple[Layer, ...] = find_heads(module.graph, len(self.layers))
+        self._by_name = {layer.name: layer for layer in (*self.layers, *self.heads)}
 
     @classmethod
     def trace(cls, model: nn.Module, example: Tensor, *, device: str | torch.device | None = None) -> Network:
@@ -144,19 +145,26 @@ class Network:
         return f"{self._by_name[unit.layer].label if unit.layer != INPUT else INPUT}_{unit.index}"
 
     def scored(self, units: Sequence[str] = ("filters",)) -> tuple[Layer, ...]:
-        """Return the layers whose units are scored: ``"filters"``, ``"hidden"`` units, or both.
+        """Return the layers whose units are scored, in order: ``"filters"``, ``"hidden"`` units, attention ``"heads"``.
 
-        A network without filters (a plain MLP) answers with its hidden layers.
+        A network without filters (a plain MLP) answers with its hidden layers, unless only heads are asked for.
 
         Raises:
-            LayerError: the network has neither.
+            LayerError: the network has none of them.
         """
         roles = {{"filters": "filter"}.get(unit, unit) for unit in units}
-        found = tuple(layer for layer in self.layers if layer.role in roles)
-        found = found or tuple(layer for layer in self.layers if layer.role == "hidden")
+        found = tuple(layer for layer in self.in_order if layer.role in roles)
+        if not found and roles != {"heads"}:
+            found = tuple(layer for layer in self.layers if layer.role == "hidden")
         if not found:
             raise LayerError(f"The network has no {' or '.join(units)} to score; its layers: {_listing(self.layers)}.")
         return found
+
+    @cached_property
+    def in_order(self) -> tuple[Layer, ...]:
+        """All layers, those of attention heads among them, in order of execution."""
+        order = {node: place for place, node in enumerate(self.module.graph.nodes)}
+        return tuple(sorted((*self.layers, *self.heads), key=lambda layer: order[layer.site]))
 
     @cached_property
     def provenance(self) -> Provenance:

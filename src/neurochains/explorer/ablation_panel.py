@@ -1,0 +1,172 @@
+"""The panel of ablation: what is switched off, and what the network does without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+import torch
+from dash import Dash, Input, Output, State, dcc, html, no_update
+
+from neurochains.errors import NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.answers import answers
+from neurochains.explorer.desk import Desk
+from neurochains.explorer.parts import part
+from neurochains.explorer.saving import zipped
+from neurochains.explorer.view import UPLOAD, View
+from neurochains.explorer.widgets import aria, button, card, hint, plot, said, table, told
+
+__all__ = ["callbacks", "changes", "layout", "listed", "without_last"]
+
+
+def layout(desk: Desk) -> Any:
+    """Return the panel."""
+    blocks = [
+        dmc.Button(block.label, id=ids.of("off", f"block:{block.name}", "block"), size="compact-xs", variant="default")
+        for block in desk.bundle.blocks
+    ]
+    return [
+        hint(
+            "Filters and kernels are switched off in their own panels; blocks here: they then pass on what they read."
+        ),
+        card("Blocks", dmc.Group(blocks, gap=4) if blocks else hint("No block of this network can be skipped.")),
+        card("Switched off", html.Div(id=ids.ABLATION_LIST)),
+        dmc.Group(
+            [
+                button("Undo", ids.UNDO),
+                button("All on again", ids.RESTORE),
+                button("Save as a chain or circuit", ids.SAVE_CHAIN),
+            ],
+            gap="xs",
+            mt="xs",
+        ),
+        html.Div(id=ids.ABLATION_BLOCKS, role="status"),
+        html.Div(id=ids.ABLATION_RESULT),
+    ]
+
+
+def listed(desk: Desk, view: View) -> Any:
+    """Return what is switched off, as buttons that switch it on."""
+    if not view.off:
+        return hint("Nothing.")
+    named = [(text, _named(desk, text)) for text in view.off]
+    buttons = [
+        dmc.Button(
+            f"{name} \u00d7", id=ids.of("off", text, "list"), size="compact-xs", variant="light", color="orange",
+            **aria(label=f"Switch {name} on"),
+        )
+        for text, name in named
+    ]  # fmt: skip
+    return dmc.Group(buttons, gap=4)
+
+
+def _named(desk: Desk, text: str) -> str:
+    if text.startswith("block:"):
+        known = {block.name: block.label for block in desk.bundle.blocks}
+        return f"block {known.get(text[6:], text[6:])}"
+    unit, _, column = text.partition("<")
+    found = desk.unit(unit)
+    label = unit if found is None else desk.label(found)
+    return f"kernel {column} of {label}" if column else label
+
+
+def without_last(view: View) -> View:
+    """Return the view with the last thing that was switched off on again."""
+    return view.having(off=view.off[:-1])
+
+
+def changes(desk: Desk, view: View, uploaded: str | None) -> Any:
+    """Return what the network does without what is switched off, beside what it does with it."""
+    if not view.off:
+        return hint("The network is whole.")
+    found = answers(desk, view, uploaded)
+    height = 70 + len(found.shown) * (12 + 13 * len(found.series))
+    bars = plot("ablation-bars", found.figure(desk.names_of_outputs()), height, "Probabilities, whole and without")
+    rows = _map_rows(desk, view, uploaded)
+    said_so = hint(
+        "Mean change of a map, as a share of the mean size of the layer's maps, and the filter it changes most."
+    )
+    parts = [card("Predictions", bars), card("Maps", said_so, table(("layer", "change", "most"), rows))]
+    return [*parts, card("Scores", hint(_scores(desk, view)), *_of_set(desk, view))]
+
+
+def _map_rows(desk: Desk, view: View, uploaded: str | None) -> list[tuple[str, str, str]]:
+    whole, without = desk.seen(view, uploaded), desk.seen(view, uploaded, ablated=True)
+    rows = []
+    for layer in desk.bundle.layers:
+        if layer.name in whole.maps and layer.name in without.maps:
+            before, after = whole.maps[layer.name], without.maps[layer.name]
+            change = (after - before).abs().reshape(len(before), -1).mean(1)
+            size = float(before.abs().mean()) or 1.0
+            if float(change.max()) > 0:
+                most = f"{layer.label}_{int(change.argmax())}"
+                rows.append((layer.label, f"{float(change.mean()) / size:.1%}", most))
+    return rows
+
+
+def _scores(desk: Desk, view: View) -> str:
+    """Return in words how much of the query's score was switched off."""
+    from neurochains.explorer.asking import answer
+
+    found = answer(desk, view)
+    units = [unit for text in view.off if (unit := desk.unit(text)) is not None]
+    gone = sum(float(found.filters[u.layer][u.index]) for u in units if u.layer in found.filters)
+    return f"The filters that are off carry {gone / (found.result.total or 1):.2%} of the score of the query."
+
+
+def _of_set(desk: Desk, view: View) -> list[Any]:
+    """Return how many images of the chosen one's set are still answered as before."""
+    if view.image == UPLOAD:
+        return []
+    index = int(view.image.split(".")[0])
+    count = min(8, len(desk.bundle.sets[index].images))
+    same = 0
+    for image in range(count):
+        other = view.having(image=f"{index}.{image}")
+        pair = [desk.seen(other, None, ablated=ablated).logits.argmax() for ablated in (False, True)]
+        same += int(torch.equal(*pair))
+    return [hint(f"Of {count} images of this set {same} keep their answer.")]
+
+
+def callbacks(app: Dash, desk: Desk) -> None:
+    """Register the callbacks of the panel."""
+    _shown(app, desk)
+    for name, change in ((ids.UNDO, without_last), (ids.RESTORE, lambda view: view.having(off=()))):
+
+        @app.callback(
+            Output(ids.URL, "search", allow_duplicate=True),
+            Input(name, "n_clicks"),
+            State(ids.URL, "search"),
+            prevent_initial_call=True,
+        )
+        def changed(_clicks: int, search: str | None, change: Any = change) -> Any:
+            return change(View.parse(search)).search()
+
+    @app.callback(
+        Output(ids.SAVED, "data", allow_duplicate=True),
+        Output(ids.ABLATION_BLOCKS, "children"),
+        Input(ids.SAVE_CHAIN, "n_clicks"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def save(_clicks: int, search: str | None) -> Any:
+        try:
+            name, data = zipped(desk, View.parse(search))
+        except NeuroChainsError as error:
+            return no_update, said(str(error))
+        return dcc.send_bytes(data, name), hint(f"{name} was made; unpack it, and read it with neurochains.")
+
+
+def _shown(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.ABLATION_LIST, "children"),
+        Output(ids.ABLATION_RESULT, "children"),
+        Input(part("ablation"), "data"),
+        State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
+        prevent_initial_call=True,
+    )
+    def show(_part: str | None, search: str | None, uploaded: str | None) -> Any:
+        view = View.parse(search)
+        return listed(desk, view), told(lambda: changes(desk, view, uploaded))

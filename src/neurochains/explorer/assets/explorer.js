@@ -1,0 +1,56 @@
+/* What runs in the browser: splitting the address into parts, completing names, noticing that the server is gone. */
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.explorer = {
+  split(search, parts, ...old) {
+    const given = new URLSearchParams(search || "");
+    const open = given.get("panel") || "filter";
+    return Object.entries(parts).map(([, part], place) => {
+      if (part.panel && part.panel !== open) return window.dash_clientside.no_update;
+      const kept = new URLSearchParams();
+      for (const name of part.fields) for (const value of given.getAll(name)) kept.append(name, value);
+      const text = "?" + kept.toString();
+      return text === old[place] ? window.dash_clientside.no_update : text;
+    });
+  },
+
+  complete(value, names) {
+    const text = value || "";
+    const token = /("[^"]*|[\p{L}\p{N}_.]+)$/u.exec(text);
+    if (!token) return [];
+    const start = token[0].replace(/^"/, "").toLowerCase();
+    if (!start) return [];
+    const head = text.slice(0, text.length - token[0].length);
+    const plain = (name) => name.replace(/"/g, "").toLowerCase();
+    const first = names.filter((name) => plain(name).startsWith(start));
+    const found = first.concat(names.filter((name) => !plain(name).startsWith(start) && plain(name).includes(start)));
+    return found.slice(0, 8).map((name) => head + name).filter((line) => line !== text);
+  },
+
+  top(...changed) {
+    const aside = document.querySelector(".desk > aside");
+    if (aside && changed[0] !== undefined) aside.scrollTop = 0;
+    return window.dash_clientside.no_update;
+  },
+
+  full(clicks) {
+    const box = document.getElementById("graph-box");
+    if (!clicks || !box) return window.dash_clientside.no_update;
+    if (document.fullscreenElement) document.exitFullscreen();
+    else box.requestFullscreen();
+    return window.dash_clientside.no_update;
+  },
+
+  async alive(ticks, since) {
+    const keep = window.dash_clientside.no_update;
+    try {
+      const response = await fetch("alive", { cache: "no-store", credentials: "same-origin" });
+      if (response.status === 403) return ["The explorer was started again with another token. Open the new address that it printed.", keep];
+      const said = await response.json();
+      if (since && since !== said.since) { window.location.reload(); return [keep, keep]; }
+      return [said.trouble || "", said.since];
+    } catch (error) {
+      return ["The explorer does not answer. Once it is started again on this address, the page goes on by itself.", keep];
+    }
+  },
+};
+document.addEventListener("fullscreenchange", () => window.dispatchEvent(new Event("resize")));

@@ -1,0 +1,110 @@
+"""Exports: the ranking as CSV, the view as one HTML file that needs no network. Figures have a button of their own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from html import escape
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, no_update
+
+from neurochains.errors import NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.asking import NotMeasured, answer
+from neurochains.explorer.desk import Desk
+from neurochains.explorer.graph import draw
+from neurochains.explorer.graph_panel import counted, figure
+from neurochains.explorer.thumbs import thumbnail
+from neurochains.explorer.view import View
+
+__all__ = ["callbacks", "layout", "offline_page", "ranking"]
+
+_COLUMNS = ("rank", "label", "name", "layer", "filter", "channel", "score", "share")
+_ROWS, _TILES = 100_000, 24
+
+
+def layout() -> list[Any]:
+    """Return the menu."""
+    items = [
+        dmc.MenuItem("Ranking of filters (CSV)", id=ids.SAVE_CSV, n_clicks=0),
+        dmc.MenuItem("This view (one HTML file)", id=ids.SAVE_HTML, n_clicks=0),
+        dmc.MenuLabel("Figures: the camera on each saves SVG or PNG"),
+    ]
+    target = dmc.MenuTarget(dmc.Button("Save", size="compact-sm", variant="default"))
+    return [dmc.Menu([target, dmc.MenuDropdown(items)]), dcc.Download(id=ids.SAVED)]
+
+
+def ranking(desk: Desk, view: View) -> str:
+    """Return the filters with a score above 0 as CSV, the largest first; the columns of ``neurochains query --csv``.
+
+    A name that a spreadsheet would read as a formula has an apostrophe in front.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for place, row in enumerate(answer(desk, view).result.rows(_ROWS), 1):
+        cells = (row.label, row.name, row.layer)
+        writer.writerow((place, *map(_plain, cells), row.filter, "", repr(row.score), repr(row.share)))
+    return stream.getvalue()
+
+
+def offline_page(desk: Desk, view: View) -> str:
+    """Return the view as one HTML file: the graph, which still turns, and the first filters of the ranking."""
+    from plotly.offline import get_plotlyjs
+
+    drawn = draw(desk, view)
+    data = json.dumps(figure(desk, view, drawn)).replace("<", "\\u003c")
+    rows = answer(desk, view).result.rows(_TILES)
+    tiles = "".join(_tile(desk, row) for row in rows)
+    said = "; ".join(f"{name}: {value}" for name, value in answer(desk, view).result.settings.items())
+    return _PAGE.format(
+        title=escape(view.expression), said=escape(said), counts=escape(counted(desk, view, drawn)), tiles=tiles,
+        script=get_plotlyjs(), data=data,
+    )  # fmt: skip
+
+
+def _tile(desk: Desk, row: Any) -> str:
+    source, said = thumbnail(desk, desk.bundle.filter(row.name))
+    shown = f'<img src="{source}" alt="{escape(said)}">' if source else ""
+    return f"<figure>{shown}<figcaption>{escape(row.label)}<br>{row.score:.3g} ({row.share:.1%})</figcaption></figure>"
+
+
+def _plain(text: str) -> str:
+    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'">
+<style>body{{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#212529;background:#fff}}
+#graph{{height:72vh;border:1px solid #dee2e6}}
+figure{{display:inline-block;margin:6px;font-size:12px}}img{{width:72px;height:72px;object-fit:contain}}</style></head>
+<body><h1>{title}</h1><p>{said}<br>{counts}</p><div id="graph"></div>{tiles}
+<script>{script}</script>
+<script>const figure = {data};
+Plotly.newPlot("graph", figure.data, figure.layout, {{responsive: true, displaylogo: false}});</script>
+</body></html>
+"""
+
+
+def callbacks(app: Dash, desk: Desk) -> None:
+    """Register the callbacks of the menu."""
+    for name, file, make in ((ids.SAVE_CSV, "filters.csv", ranking), (ids.SAVE_HTML, "view.html", offline_page)):
+
+        @app.callback(
+            Output(ids.SAVED, "data", allow_duplicate=True),
+            Input(name, "n_clicks"),
+            State(ids.URL, "search"),
+            prevent_initial_call=True,
+        )
+        def save(clicks: int, search: str | None, file: str = file, make: Any = make) -> Any:
+            if not clicks:
+                return no_update
+            try:
+                return dcc.send_string(make(desk, View.parse(search)), file)
+            except (NotMeasured, NeuroChainsError):
+                return no_update

@@ -1,0 +1,197 @@
+"""The panel of the graph: the network in space or a circuit in the plane, and what a click on it selects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
+
+from neurochains.errors import ExpressionError, NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.asking import NotMeasured
+from neurochains.explorer.desk import Desk
+from neurochains.explorer.graph import Drawn, draw
+from neurochains.explorer.parts import part
+from neurochains.explorer.plan import circuit_view
+from neurochains.explorer.view import View
+from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
+from neurochains.network import Filter
+from neurochains.pictures.explorer_figures import network_figure, node_sizes, node_symbols
+from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
+
+__all__ = ["callbacks", "clicked", "counted", "figure", "layout", "selected_patch"]
+
+_EMPTY = {"data": [{"type": "scatter3d", "x": [], "y": [], "z": [], "marker": {}}], "layout": {}}
+
+
+def layout() -> Any:
+    """Return the panel."""
+    tools = dmc.Group(
+        [
+            dmc.SegmentedControl(
+                id=ids.GRAPH_KIND,
+                data=[{"value": "3d", "label": "Network 3-D"}, {"value": "2d", "label": "Circuit 2-D"}],
+                value="3d",
+                size="xs",
+                **aria(label="Kind of graph"),
+            ),
+            html.Div(
+                dmc.Slider(
+                    id=ids.NODE_SIZE, min=0.4, max=2, step=0.1, value=1, label=None, thumbLabel="Size of the filters"
+                ),
+                style={"width": 90},
+                title="Size of the filters",
+            ),
+            button("Full screen", ids.FULL),
+            html.Div(id=ids.GRAPH_SAID, style={"flex": 1, "minWidth": 120}, role="status"),
+        ],
+        gap="sm",
+        wrap="nowrap",
+        mb=4,
+    )
+    config = {**GRAPH_CONFIG, "scrollZoom": True}
+    graph = dcc.Graph(id=ids.GRAPH, figure=_EMPTY, config=config, style={"height": "100%"}, responsive=True)
+    label = "The network: click a filter to select it"
+    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), _legend()]
+
+
+def _legend() -> Any:
+    words = (("#c0322b", "excites"), ("#9a9a9a", "even"), ("#2166ac", "inhibits"))
+    lines = [html.Span([html.I(style={"background": colour}), word]) for colour, word in words]
+    return html.Div(["Kernels:", *lines, "Filters: larger, the larger the score"], className="legend")
+
+
+def figure(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> dict[str, Any]:
+    """Return the figure of a view."""
+    node = drawn.node(desk.unit(view.unit))
+    off = off_nodes(desk, view, drawn)
+    if view.graph == "2d":
+        return circuit_plan_figure(circuit_view(desk, drawn, node), selected=node, off=off, scale=scale)
+    return network_figure(drawn.view, selected=node, off=off, marked=_marked(desk, view, drawn), scale=scale)
+
+
+def counted(desk: Desk, view: View, drawn: Drawn) -> str:
+    """Return how many filters and kernels are shown, of how many."""
+    shown, total = len(set(drawn.kernels)), drawn.total
+    kernels = f"{shown:,} of {total:,} kernels" if shown < total else f"{total:,} kernels"
+    chains = [desk.chains[int(n)][0] for n in view.chains if int(n) < len(desk.chains)]
+    more = f"; marked: {' and '.join(chains)}" if chains else ""
+    return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}{more}"
+
+
+def selected_patch(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> Patch:
+    """Return what changes of the figure in space when another filter is selected."""
+    node, patch = drawn.node(desk.unit(view.unit)), Patch()
+    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), node, off_nodes(desk, view, drawn))
+    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, scale).tolist()
+    return patch
+
+
+def clicked(view: View, drawn: Drawn, data: Any) -> View:
+    """Return the view after a click on the graph."""
+    point = (data or {}).get("points", [{}])[0]
+    node = point.get("customdata", point.get("pointNumber") if point.get("curveNumber") == 0 else None)
+    if isinstance(node, list):
+        node = node[0] if node else None
+    if not isinstance(node, int) or node >= len(drawn.units):
+        return view
+    if node < 0:
+        unit, column = drawn.kernels[-1 - node] if -1 - node < len(drawn.kernels) else (None, 0)
+        return view if unit is None else view.having(kernel=f"{unit}<{column}", panel="kernel")
+    unit = drawn.units[node]
+    if unit.layer == "input":
+        return view
+    again = view.graph == "2d" and view.unit == str(unit)
+    return view.having(unit="" if again else str(unit), cell="", panel="filter")
+
+
+def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
+    """Return the nodes of the filters that are switched off."""
+    nodes = [drawn.node(desk.unit(text)) for text in view.off if text.endswith("]") and not text.startswith("block:")]
+    return [node for node in nodes if node >= 0]
+
+
+def _marked(desk: Desk, view: View, drawn: Drawn) -> list[int]:
+    known = [desk.chains[int(number)][1] for number in view.chains if int(number) < len(desk.chains)]
+    units = {Filter(name, int(index)) for chain in known for name, kept in chain.filters.items() for index in kept}
+    return [node for node, unit in enumerate(drawn.units) if unit in units]
+
+
+def callbacks(app: Dash, desk: Desk) -> None:
+    """Register the callbacks of the panel."""
+    _drawing(app, desk)
+    _selecting(app, desk)
+    app.clientside_callback(
+        "window.dash_clientside.explorer.full", Output(ids.GRAPH_DRAWN, "data"), Input(ids.FULL, "n_clicks")
+    )
+
+
+def _drawing(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.GRAPH, "figure"),
+        Output(ids.GRAPH_SAID, "children"),
+        Output(ids.COUNTS, "children"),
+        Output(ids.GRAPH_KIND, "value"),
+        Input(part("graph"), "data"),
+        Input(ids.MEASURED, "data"),
+        Input(ids.NODE_SIZE, "value"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def redraw(_part: str | None, measured: Any, scale: float, search: str | None) -> Any:
+        view = View.parse(search)
+        if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
+            return no_update, no_update, no_update, no_update
+        try:
+            drawn = draw(desk, view)
+            text = counted(desk, view, drawn)
+            return figure(desk, view, drawn, scale), hint(text), hint(text), view.graph
+        except NotMeasured:
+            return no_update, hint("Measuring ..."), no_update, no_update
+        except ExpressionError:  # the panel of the question says what is wrong
+            return no_update, hint("The graph still shows the query before."), None, no_update
+        except NeuroChainsError as error:
+            return no_update, hint("The graph still shows the query before."), said(str(error)), no_update
+
+
+def _selecting(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.GRAPH, "figure", allow_duplicate=True),
+        Input(part("select"), "data"),
+        State(ids.URL, "search"),
+        State(ids.NODE_SIZE, "value"),
+        prevent_initial_call=True,
+    )
+    def select(_part: str | None, search: str | None, scale: float) -> Any:
+        view = View.parse(search)
+        try:
+            drawn = draw(desk, view)
+            if view.graph == "2d":
+                return figure(desk, view, drawn, scale)
+            return selected_patch(desk, view, drawn, scale)
+        except (NotMeasured, NeuroChainsError):
+            return no_update
+
+    @app.callback(
+        Output(ids.URL, "search", allow_duplicate=True),
+        Input(ids.GRAPH, "clickData"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def click(data: Any, search: str | None) -> Any:
+        view = View.parse(search)
+        try:
+            return clicked(view, draw(desk, view), data).search()
+        except (NotMeasured, NeuroChainsError):
+            return no_update
+
+    @app.callback(
+        Output(ids.URL, "search", allow_duplicate=True),
+        Input(ids.GRAPH_KIND, "value"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def switch(kind: str, search: str | None) -> Any:
+        view = View.parse(search)
+        return no_update if kind == view.graph else view.having(graph=kind).search()

@@ -1,0 +1,47 @@
+"""The ids of everything on the page that a callback reads or writes, each declared once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["of"]
+
+URL, SHELL, THEME, ALIVE, ALIVE_SINCE, TROUBLE = "url", "shell", "theme", "alive", "alive-since", "trouble"
+MEASURED, MADE, FOUND, TOP = "measured", "made", "found", "top"
+
+EXPRESSION, RUN, CANCEL, QUERY_SAID, HISTORY, HISTORY_SHOWN = (
+    "expression", "run", "cancel", "query-said", "history", "history-shown",
+)  # fmt: skip
+NAMES, TARGET, CRITERION, NORMALISE, LAYERS, PROJECTION = (
+    "names", "target", "criterion", "normalise", "layers", "projection",
+)  # fmt: skip
+FILTER_SHARE, FILTER_NUMBER, KERNEL_SHARE, KERNEL_NUMBER, COUNTS = (
+    "filter-share", "filter-number", "kernel-share", "kernel-number", "counts",
+)  # fmt: skip
+WORKING = "working"
+
+GRAPH, GRAPH_KIND, GRAPH_SAID, GRAPH_BOX, GRAPH_DRAWN, FULL, NODE_SIZE = (
+    "graph", "graph-kind", "graph-said", "graph-box", "graph-drawn", "full", "node-size",
+)  # fmt: skip
+SAVE_CSV, SAVE_HTML, SAVED = "save-csv", "save-html", "saved"
+
+PANEL, PANEL_OF = "panel", "panel-of"
+FILTER_HEAD, FILTER_FIND, FILTER_MAP, FILTER_IMAGE, FILTER_RELU, FILTER_CELL, FILTER_CROPS, FILTER_KERNELS = (
+    "filter-head", "filter-find", "filter-map", "filter-image", "filter-relu", "filter-cell", "filter-crops",
+    "filter-kernels",
+)  # fmt: skip
+OBJECTIVE, VISUAL, PAINT, PAINT_STOP, PAINT_PROGRESS = "objective", "visual", "paint", "paint-stop", "paint-progress"
+KERNEL_SHOWN = "kernel-shown"
+IMAGE_SET, IMAGE_STRIP, UPLOADED, DROP, IMAGE_SAID, IMAGE_SHOWN = (
+    "image-set", "image-strip", "uploaded", "drop", "image-said", "image-shown",
+)  # fmt: skip
+ABLATION_BLOCKS, ABLATION_LIST, ABLATION_RESULT, UNDO, RESTORE, SAVE_CHAIN = (
+    "ablation-blocks", "ablation-list", "ablation-result", "undo", "restore", "save-chain",
+)  # fmt: skip
+CHAIN_PICK, CHAIN_SHOWN, CHAIN_NEED, CHAIN_DONE = "chain-pick", "chain-shown", "chain-need", "chain-done"
+SUB_FIND, SUB_STOP, SUB_PROGRESS, SUB_SHOWN, SUB_DONE = "sub-find", "sub-stop", "sub-progress", "sub-shown", "sub-done"
+
+
+def of(kind: str, what: Any, place: str = "") -> dict[str, Any]:
+    """Return the id of one of many alike: a button that goes to a filter, switches a unit off, ..."""
+    return {"kind": kind, "what": what, "place": place}

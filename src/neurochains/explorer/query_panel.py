@@ -1,0 +1,321 @@
+"""The panel of the question: expression, target, criterion, thresholds, layers; run, cancel, history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+
+from neurochains.circuits import CRITERIA
+from neurochains.circuits.bundle import PROJECTIONS
+from neurochains.circuits.query import NORMALISATIONS
+from neurochains.errors import NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.asking import NotMeasured, answer, measure, missing
+from neurochains.explorer.desk import Desk
+from neurochains.explorer.parts import part
+from neurochains.explorer.view import View
+from neurochains.explorer.widgets import aria, button, hint, said
+from neurochains.explorer.worker import Stopped
+
+__all__ = ["asked", "callbacks", "describe", "layout"]
+
+_REMEMBERED = 10
+_MOST_NAMES = 20_000
+_SHARES = {"filters": (ids.FILTER_SHARE, ids.FILTER_NUMBER), "kernels": (ids.KERNEL_SHARE, ids.KERNEL_NUMBER)}
+
+
+def layout(desk: Desk) -> Any:
+    """Return the panel."""
+    return dmc.Stack(
+        [
+            dcc.Store(id=ids.NAMES, data=_names(desk)),
+            dcc.Store(id=ids.HISTORY, storage_type="session", data=[]),
+            dmc.Autocomplete(
+                id=ids.EXPRESSION,
+                label="Query",
+                description="names, numbers, + - * / ( ); names with spaces in quotes",
+                data=[],
+                value="overall",
+                debounce=False,
+                limit=8,
+            ),
+            dmc.Group(
+                [
+                    button("Run", ids.RUN, quiet=False, **aria(label="Run the query")),
+                    button("Cancel", ids.CANCEL, disabled=True, **aria(label="Cancel the running query")),
+                    dmc.Menu(
+                        [
+                            dmc.MenuTarget(dmc.Button("Earlier", size="compact-sm", variant="default")),
+                            dmc.MenuDropdown([], id=ids.HISTORY_SHOWN),
+                        ]
+                    ),
+                ],
+                gap="xs",
+            ),
+            html.Div(id=ids.WORKING, role="status", **aria(live="polite")),
+            html.Div(id=ids.QUERY_SAID, role="status", **aria(live="polite")),
+            *_thresholds(),
+            html.Div(id=ids.COUNTS, role="status", **aria(live="polite")),
+            *_choices(desk),
+        ],
+        gap="xs",
+    )
+
+
+def _thresholds() -> list[Any]:
+    rows = []
+    for (slider, number), (text, start) in zip(
+        _SHARES.values(), (("Filters: share of each layer's score", 0.8), ("Kernels: share of what comes in", 0.5))
+    ):
+        scale = {"min": 0.01, "max": 1, "step": 0.01}
+        rows.append(
+            html.Div(
+                [
+                    dmc.Text(text, size="sm", id=f"{slider}-label"),
+                    dmc.Group(
+                        [
+                            html.Div(
+                                dmc.Slider(
+                                    id=slider, value=start, updatemode="mouseup", thumbLabel=text, label=None, **scale
+                                ),
+                                style={"flex": 1},
+                            ),
+                            dmc.NumberInput(
+                                id=number, value=start, w=84, size="xs", debounce=400, **aria(label=text), **scale
+                            ),
+                        ],
+                        gap="xs",
+                    ),
+                ]
+            )
+        )
+    return rows
+
+
+def _choices(desk: Desk) -> list[Any]:
+    layers = [{"value": layer.name, "label": f"{layer.label}  {layer.name}"} for layer in desk.bundle.spans.layers]
+    settings = desk.bundle.settings
+    criteria = [name for name in CRITERIA if name != "random"]
+    return [
+        dmc.MultiSelect(
+            id=ids.LAYERS, label="Layers", data=layers, value=[], placeholder="all", searchable=True, clearable=True,
+            maxDropdownHeight=220,
+        ),
+        dmc.TextInput(
+            id=ids.TARGET, label="Target", placeholder=str(settings["target"]), value="", debounce=True,
+            description="loss, logit:3, L10_5, L10_5@max",
+        ),
+        dmc.Select(
+            id=ids.CRITERION, label="Criterion", data=criteria, placeholder=str(settings["criterion"]), clearable=True,
+            value=None,
+        ),
+        dmc.Group(
+            [
+                dmc.Select(id=ids.PROJECTION, label="Places", data=list(PROJECTIONS), value="classwise", w=130,
+                           allowDeselect=False),
+                dmc.Select(id=ids.NORMALISE, label="Scale", data=list(NORMALISATIONS), value="none", w=140,
+                           allowDeselect=False),
+            ],
+            gap="xs",
+        ),
+    ]  # fmt: skip
+
+
+def _names(desk: Desk) -> list[str]:
+    """Return what can be named in a query, as it is written there."""
+    short = [*desk.bundle.names.short, *(name for known in desk.bundle.sets for name in known.images)]
+    plain = [name if name.isidentifier() else f'"{name}"' for name in short if '"' not in name]
+    return ["overall", *plain[:_MOST_NAMES]]
+
+
+def asked(view: View, expression: str, target: str, criterion: str | None, layers: Sequence[str], *rest: str) -> View:
+    """Return the view after Run: what the fields say; `rest` are projection and normalisation."""
+    projection, normalise = rest
+    return view.having(
+        expression=(expression or "").strip() or "overall",
+        target=(target or "").strip(),
+        criterion=criterion or "",
+        layers=tuple(layers or ()),
+        projection=projection,
+        normalise=normalise,
+    )
+
+
+def describe(desk: Desk, view: View) -> tuple[Any, bool]:
+    """Return what there is to say about a view's query, and whether it must be measured first."""
+    try:
+        if missing(desk, view):
+            return None, True
+        found = answer(desk, view)
+    except NotMeasured:
+        return None, True
+    except NeuroChainsError as error:
+        return said(str(error)), False
+    text = f"{found.result.positive:,} of {found.result.of:,} filters have a score above 0."
+    more = " The bundle has no importance of kernels: the sizes of their weights count." if found.weighed else ""
+    return hint(text + more), False
+
+
+def remembered(history: Sequence[str], search: str) -> list[str]:
+    """Return the last queries, the newest first, each once."""
+    kept = View.parse(search).part("expression", "target", "criterion", "layers", "normalise")
+    entry = View(**kept).search()
+    return [entry, *(old for old in history or () if old != entry)][:_REMEMBERED]
+
+
+def callbacks(app: Dash, desk: Desk) -> None:
+    """Register the callbacks of the panel."""
+    _fields(app)
+    _asking(app)
+    _measuring(app, desk)
+    _history(app)
+
+
+_FIELDS = (
+    (ids.EXPRESSION, "expression"),
+    (ids.TARGET, "target"),
+    (ids.CRITERION, "criterion"),
+    (ids.LAYERS, "layers"),
+    (ids.PROJECTION, "projection"),
+    (ids.NORMALISE, "normalise"),
+)
+
+
+def _fields(app: Dash) -> None:
+    numbers = [(name, share) for share, pair in _SHARES.items() for name in pair]
+    outputs = [Output(name, "value") for name, _ in (*_FIELDS, *numbers)]
+
+    @app.callback(*outputs, Input(part("fields"), "data"))
+    def fill(search: str | None) -> list[Any]:
+        view = View.parse(search)
+        values = [getattr(view, field) for _, field in (*_FIELDS, *numbers)]
+        return [
+            list(v) if isinstance(v, tuple) else (v or (None if n == ids.CRITERION else ""))
+            for v, (n, _) in zip(values, (*_FIELDS, *numbers))
+        ]
+
+    app.clientside_callback(
+        "window.dash_clientside.explorer.complete",
+        Output(ids.EXPRESSION, "data"),
+        Input(ids.EXPRESSION, "value"),
+        State(ids.NAMES, "data"),
+    )
+
+
+def _asking(app: Dash) -> None:
+    states = [State(name, "value") for name, _ in _FIELDS]
+
+    @app.callback(
+        Output(ids.URL, "search", allow_duplicate=True),
+        Input(ids.RUN, "n_clicks"),
+        Input(ids.EXPRESSION, "n_submit"),
+        *states,
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def run(_clicks: int, _enter: int, *values: Any) -> str:
+        *fields, search = values
+        return asked(View.parse(search), *fields).search()
+
+    for share, (slider, number) in _SHARES.items():
+        app.callback(
+            Output(ids.URL, "search", allow_duplicate=True),
+            Input(slider, "value"),
+            Input(number, "value"),
+            State(ids.URL, "search"),
+            prevent_initial_call=True,
+        )(_moved(share, slider))
+
+
+def _moved(share: str, slider: str) -> Callable[[Any, Any, str | None], Any]:
+    """Return what happens when a threshold's slider or number changed."""
+
+    def moved(slid: Any, typed: Any, search: str | None) -> Any:
+        value, view = (slid if ctx.triggered_id == slider else typed), View.parse(search)
+        known = isinstance(value, (int, float)) and 0 < value <= 1
+        if not known or abs(value - getattr(view, share)) < 1e-9:
+            return no_update
+        return view.having(**{share: round(float(value), 4)}).search()
+
+    return moved
+
+
+def _measuring(app: Dash, desk: Desk) -> None:
+    @app.callback(
+        Output(ids.QUERY_SAID, "children"),
+        Output(ids.WORKING, "children", allow_duplicate=True),
+        Output(ids.MADE, "data"),
+        Input(part("query"), "data"),
+        Input(ids.MEASURED, "data"),
+        prevent_initial_call=True,
+    )
+    def describe_query(search: str | None, measured: Any) -> Any:
+        failed = isinstance(measured, dict) and measured.get("search") == search and measured.get("said")
+        if ctx.triggered_id == ids.MEASURED and failed:
+            return said(failed), None, no_update
+        shown, wanted = describe(desk, View.parse(search))
+        return shown, hint("Measuring ...") if wanted else None, search if wanted else no_update
+
+    @app.callback(
+        output=Output(ids.MEASURED, "data"),
+        inputs=[Input(ids.MADE, "data")],
+        background=True,
+        running=[(Output(ids.CANCEL, "disabled"), False, True)],
+        progress=[Output(ids.WORKING, "children")],
+        cancel=[Input(ids.CANCEL, "n_clicks")],
+        prevent_initial_call=True,
+    )
+    def work(set_progress: Callable[[Any], None], search: str | None) -> Any:
+        try:
+            measure(desk, View.parse(search), lambda _, text: set_progress((f"Measuring {text}",)))
+        except Stopped:
+            return {"search": search, "said": "Cancelled."}
+        except NeuroChainsError as error:
+            return {"search": search, "said": str(error)}
+        return {"search": search}
+
+    @app.callback(
+        Output(ids.WORKING, "children", allow_duplicate=True),
+        Input(ids.CANCEL, "n_clicks"),
+        prevent_initial_call=True,
+    )
+    def cancelled(_clicks: int) -> Any:
+        return hint("Cancelled. Run asks again.")
+
+
+def _history(app: Dash) -> None:
+    @app.callback(
+        Output(ids.HISTORY, "data"), Input(part("query"), "data"), State(ids.HISTORY, "data"), prevent_initial_call=True
+    )
+    def remember(search: str | None, history: list[str] | None) -> list[str]:
+        return remembered(history or [], search or "")
+
+    @app.callback(Output(ids.HISTORY_SHOWN, "children"), Input(ids.HISTORY, "data"))
+    def show(history: list[str] | None) -> Any:
+        views = [View.parse(entry) for entry in history or []]
+        items = [
+            dmc.MenuItem(
+                view.expression + (f"   ({view.target})" if view.target else ""),
+                id=ids.of("earlier", entry),
+                n_clicks=0,
+            )
+            for entry, view in zip(history or [], views)
+        ]
+        return items or dmc.MenuLabel("No query yet")
+
+    @app.callback(
+        Output(ids.URL, "search", allow_duplicate=True),
+        Input(ids.of("earlier", ALL), "n_clicks"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def back(_clicks: list[int], search: str | None) -> Any:
+        if not ctx.triggered or not ctx.triggered[0]["value"]:
+            return no_update
+        entry = json.loads(ctx.triggered[0]["prop_id"].rpartition(".")[0])["what"]
+        kept = View.parse(entry).part("expression", "target", "criterion", "layers", "normalise")
+        return View.parse(search).having(**kept).search()

@@ -1,0 +1,176 @@
+"""The panel of sub-features: the several things that a filter answers to, as clusters of its strongest patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dash_mantine_components as dmc
+import numpy as np
+import torch
+from dash import Dash, Input, Output, State, html
+from numpy.typing import NDArray
+
+from neurochains.circuits import SubFeatures, subfeatures
+from neurochains.circuits.projections import embed
+from neurochains.data import Task
+from neurochains.errors import NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.desk import Desk
+from neurochains.explorer.parts import part
+from neurochains.explorer.view import View
+from neurochains.explorer.widgets import aria, button, card, hint, picture, plot, said, table, told
+from neurochains.explorer.worker import Stopped, stop_point
+from neurochains.pictures import crop_around, data_uri, visualise_subfeatures
+from neurochains.pictures.explorer_figures_clusters import CLUSTER_COLOURS, clusters_figure
+
+__all__ = ["Found", "callbacks", "find", "layout", "shown"]
+
+Tell = Callable[[str], None]
+_IMAGES, _CROPS, _STEPS = 300, 6, 96
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The sub-features of a filter, its patches in the plane ``(P, 2)``, their images, a picture of each cluster."""
+
+    result: SubFeatures
+    places: NDArray[Any]
+    images: tuple[tuple[int, int], ...]
+    visuals: tuple[NDArray[Any], ...]
+
+
+def layout() -> Any:
+    """Return the panel."""
+    tools = [
+        button("Find sub-features", ids.SUB_FIND),
+        button("Stop", ids.SUB_STOP, disabled=True),
+        html.Div(id=ids.SUB_PROGRESS, role="status", **aria(live="polite")),
+    ]
+    about = "Clusters of what the other filters of the layer answer where the selected filter answers most."
+    return [hint(about), dmc.Group(tools, gap="xs"), html.Div(id=ids.SUB_SHOWN)]
+
+
+def find(desk: Desk, view: View, tell: Tell) -> None:
+    """Find the sub-features of the selected filter in the bundle's images, and keep them on the desk.
+
+    Raises:
+        Stopped: nobody waits for it any more.
+        ModelError: scikit-learn is not installed.
+        ArtifactError: the model is not known.
+    """
+    unit = desk.unit(view.unit)
+    if unit is None or desk.subfeatures.has(unit):
+        return
+    places = _images(desk)
+    task = desk.task(places)
+    tell(f"Looking at {len(places)} images ...")
+    stop_point()
+    result = subfeatures(desk.network, Task(task.images, pixels=task.pixels), str(unit), patches=len(places))
+    stop_point()
+    tell("Placing the patches ...")
+    vectors = result.patches.vectors.numpy()
+    points = embed(vectors) if len(vectors) > 2 else np.zeros((len(vectors), 2))
+    visuals = _visuals(desk, result, tell)
+    desk.subfeatures.put(unit, Found(result, points, tuple(places), visuals))
+
+
+def _images(desk: Desk) -> list[tuple[int, int]]:
+    """Return the images to look at: as many of each set as there is room for."""
+    sets = desk.bundle.sets
+    rows = max(len(known.images) for known in sets)
+    every = [(index, image) for image in range(rows) for index, known in enumerate(sets) if image < len(known.images)]
+    return every[:_IMAGES]
+
+
+def _visuals(desk: Desk, result: SubFeatures, tell: Tell) -> tuple[NDArray[Any], ...]:
+    if not result.clusters:
+        return ()
+    stop_point()
+    tell("Painting what each cluster answers to ...")
+    document = desk.bundle.document
+    made = visualise_subfeatures(desk.network, result, steps=_STEPS, mean=document.mean, std=document.std)
+    return tuple(image.numpy() for image in made.images)
+
+
+def shown(desk: Desk, view: View) -> Any:
+    """Return the sub-features of the selected filter, where they were found."""
+    unit = desk.unit(view.unit)
+    if unit is None:
+        return hint("Select a filter first.")
+    if not desk.subfeatures.has(unit):
+        return hint(f"Not looked for yet for {desk.label(unit)}.")
+    found: Found = desk.subfeatures.get(unit, dict)
+    result = found.result
+    if not result.clusters:
+        return hint(f"{desk.label(unit)}: no clusters among {len(result.patches)} patches. Prepare with more images.")
+    plane = plot("sub-plane", clusters_figure(found.places, result.labels.numpy()), 230, "The patches by cluster")
+    return [
+        card(f"{desk.label(unit)}: {result.clusters} clusters of {len(result.patches)} patches", plane),
+        card("Separability", table(("", "kernels in common"), _separability(result)), hint(_MEANING)),
+        *(_cluster(desk, found, number) for number in range(result.clusters)),
+    ]
+
+
+_MEANING = "The share of kernels that the circuits of two clusters have in common. Far below the control: sub-features."
+
+
+def _separability(result: SubFeatures) -> list[tuple[str, str]]:
+    if result.clusters < 2:
+        return [("one cluster only", "")]
+    return [("clusters", f"{result.separability:.2f}"), ("mixed control", f"{result.mixed_separability:.2f}")]
+
+
+def _cluster(desk: Desk, found: Found, number: int) -> Any:
+    members = found.result.members(number)
+    kernels = sum(int(mask.sum()) for mask in found.result.circuits[number].values())
+    tiles = []
+    if number < len(found.visuals):
+        tiles.append(picture(data_uri(found.visuals[number], photo=True), f"What cluster {number + 1} answers to", 56))
+    for member in members[:_CROPS].tolist():
+        place = found.images[int(found.result.patches.images[member])]
+        pixels = torch.from_numpy(desk.bundle.picture(*place).copy())
+        top, left, bottom, right = found.result.patches.boxes[member].tolist()
+        source = data_uri(crop_around(pixels, (top, left, bottom, right)), photo=True)
+        tiles.append(picture(source, desk.bundle.sets[place[0]].images[place[1]], 46))
+    colour = CLUSTER_COLOURS[number % len(CLUSTER_COLOURS)]
+    head = f"Cluster {number + 1}: {len(members)} patches, {kernels:,} kernels in its circuit"
+    return card(head, html.Div(dmc.Group(tiles, gap=3), style={"borderLeft": f"4px solid {colour}", "paddingLeft": 6}))
+
+
+def callbacks(app: Dash, desk: Desk) -> None:
+    """Register the callbacks of the panel."""
+
+    @app.callback(
+        Output(ids.SUB_SHOWN, "children"),
+        Input(part("subfeatures"), "data"),
+        Input(ids.SUB_DONE, "data"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def show(_part: str | None, done: Any, search: str | None) -> Any:
+        view = View.parse(search)
+        if (done or {}).get("said") and (done or {}).get("unit") == view.unit:
+            return said(done["said"])
+        return told(lambda: shown(desk, view))
+
+    @app.callback(
+        output=Output(ids.SUB_DONE, "data"),
+        inputs=[Input(ids.SUB_FIND, "n_clicks"), State(ids.URL, "search")],
+        background=True,
+        running=[(Output(ids.SUB_FIND, "disabled"), True, False), (Output(ids.SUB_STOP, "disabled"), False, True)],
+        progress=[Output(ids.SUB_PROGRESS, "children")],
+        progress_default=[""],
+        cancel=[Input(ids.SUB_STOP, "n_clicks")],
+        prevent_initial_call=True,
+    )
+    def work(set_progress: Callable[[Any], None], clicks: int, search: str | None) -> Any:
+        view = View.parse(search)
+        try:
+            find(desk, view, lambda text: set_progress((text,)))
+        except Stopped:
+            return {"unit": view.unit, "n": clicks}
+        except NeuroChainsError as error:
+            return {"unit": view.unit, "n": clicks, "said": str(error)}
+        return {"unit": view.unit, "n": clicks}

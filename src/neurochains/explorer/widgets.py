@@ -1,0 +1,97 @@
+"""Small parts of panels: pictures, buttons that lead to a filter, messages, tables. Text is always text, never HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from neurochains.errors import ExpressionError, NeuroChainsError
+from neurochains.explorer import ids
+from neurochains.explorer.asking import NotMeasured
+
+__all__ = ["GRAPH_CONFIG", "aria", "button", "card", "go", "hint", "picture", "plot", "said", "table", "told"]
+
+GRAPH_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "toImageButtonOptions": {"format": "svg", "filename": "neurochains", "scale": 1},
+    "modeBarButtonsToRemove": ["lasso2d", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian"],
+}
+
+
+def aria(**words: str) -> dict[str, Any]:
+    """Return what a screen reader is told of a part: ``aria(label="Run")``."""
+    return {f"aria-{name}": text for name, text in words.items()}
+
+
+def picture(source: str | None, said: str, width: int, *, sharp: bool = False) -> Any:
+    """Return a picture with its description; a grey tile where there is none."""
+    style = {"width": width, "height": width, "objectFit": "contain", "borderRadius": 3}
+    if source is None:
+        return html.Div(title=said, role="img", className="no-picture", style=style, **aria(label=said))
+    return html.Img(src=source, alt=said, title=said, style=style | ({"imageRendering": "pixelated"} if sharp else {}))
+
+
+def go(unit: str, children: Any, said: str, place: str, *, kind: str = "go") -> Any:
+    """Return a button around a picture or a text that leads to a filter or a kernel."""
+    return dmc.UnstyledButton(children, id=ids.of(kind, unit, place), className="go", **aria(label=said))
+
+
+def button(text: str, name: Any, *, quiet: bool = True, **options: Any) -> Any:
+    """Return a small button."""
+    return dmc.Button(text, id=name, size="compact-sm", variant="default" if quiet else "filled", n_clicks=0, **options)
+
+
+def said(message: str, *, wrong: bool = True, title: str | None = None) -> Any:
+    """Return a message, as it is, in the type of a typewriter where it points to a place."""
+    lines = message.split("\n", 1)
+    body = [dmc.Text(lines[0], size="sm")] + ([html.Pre(lines[1], className="pointer")] if len(lines) > 1 else [])
+    return html.Div(
+        dmc.Alert(body, title=title, color="red" if wrong else "blue", variant="light", p="xs"), role="alert"
+    )
+
+
+def hint(text: str) -> Any:
+    """Return a quiet line."""
+    return dmc.Text(text, size="xs", c="dimmed")
+
+
+def card(title: str, *children: Any) -> Any:
+    """Return a part of a panel with a heading."""
+    return html.Section([dmc.Title(title, order=3, size="h6", mt="sm", mb=4), *children])
+
+
+def plot(name: Any, figure: dict[str, Any], height: int, label: str, **options: Any) -> Any:
+    """Return a figure of plotly's."""
+    made = dcc.Graph(id=name, figure=figure, config=GRAPH_CONFIG, style={"height": height}, **options)
+    return html.Div(made, role="group", **aria(label=label))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    """Return a table."""
+    return dmc.Table(
+        [
+            dmc.TableThead(dmc.TableTr([dmc.TableTh(text) for text in head])),
+            dmc.TableTbody([dmc.TableTr([dmc.TableTd(cell) for cell in row]) for row in rows]),
+        ],
+        verticalSpacing=2,
+        horizontalSpacing="xs",
+        fz="xs",
+    )
+
+
+def told(make: Callable[[], Any]) -> Any:
+    """Return what a function makes; what went wrong in words where it fails."""
+    try:
+        return make()
+    except NotMeasured:
+        return hint("Measuring ...")
+    except ExpressionError:
+        return hint("The query cannot be answered: see there.")
+    except NeuroChainsError as error:
+        return said(str(error))
+    except OSError as error:
+        return said(f"The bundle cannot be read any more: {error}. Put it back, and reload the page.")

@@ -1,0 +1,191 @@
+"""The explorer's figure of a whole network in space: layers along x, filters as points, kernels as lines.
+
+Figures are plain dicts of plotly's, so that neither drawing nor testing them needs it. Whatever the size of the
+network, there are at most six traces: filters, three widths of kernels, and two kinds of arcs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurochains.pictures.explorer_view import NetworkView, typed
+
+__all__ = ["BALANCE", "INK", "network_figure", "node_symbols"]
+
+Figure = dict[str, Any]
+Array = NDArray[Any]
+
+INK = "#868e96"  # readable on white and on black
+BALANCE = [[0.0, "#2166ac"], [0.5, "#9a9a9a"], [1.0, "#c0322b"]]
+_SCORES = [[0.0, "#b8bfc6"], [0.08, "#7db8a6"], [0.4, "#2f8f83"], [1.0, "#e8590c"]]
+_WIDTHS = (1.0, 2.5, 5.0)
+_BOUNDS = (0.0, 0.25, 0.6, 1.01)
+_STEP = 1.0
+_SELECTED, _OFF, _SHOWN = "diamond", "x", "circle"
+
+
+def network_figure(
+    view: NetworkView,
+    *,
+    selected: int = -1,
+    off: Collection[int] = (),
+    marked: Collection[int] = (),
+    scale: float = 1.0,
+) -> Figure:
+    """Return the network in space.
+
+    Args:
+        view: what to draw.
+        selected: the number of the selected node; -1 for none.
+        off: nodes that are switched off.
+        marked: nodes of a chain; where there are some, all others fade.
+        scale: of the points' size.
+    """
+    where = np.column_stack([view.column * _STEP, view.places])
+    kernels = [_kernels(view, where, part) for part in range(len(_WIDTHS))]
+    arcs = [_arcs(view, blocks=blocks) for blocks in (False, True)]
+    data = [_nodes(view, where, selected, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
+    return {"data": data, "layout": _layout(view)}
+
+
+def node_symbols(count: int, selected: int, off: Collection[int] = ()) -> list[str]:
+    """Return the symbol of each node: what changes when another filter is selected."""
+    symbols = [_SHOWN] * count
+    for node in off:
+        symbols[node] = _OFF
+    if 0 <= selected < count:
+        symbols[selected] = _SELECTED
+    return symbols
+
+
+def node_sizes(view: NetworkView, selected: int = -1, scale: float = 1.0) -> Array:
+    """Return the size of each node in points; the selected one is larger."""
+    sizes = np.where(view.shown, 4 + 10 * np.sqrt(view.relative), 2.0) * scale
+    if 0 <= selected < len(sizes):
+        sizes[selected] = max(14.0, sizes[selected] + 4)
+    return np.round(sizes, 1)
+
+
+def _nodes(
+    view: NetworkView, where: Array, selected: int, off: Collection[int], marked: Collection[int], scale: float
+) -> Figure:
+    tone = np.where(view.shown, np.maximum(view.relative, 0.08), 0.0)
+    if marked:
+        inside = np.zeros(len(tone), bool)
+        inside[list(marked)] = True
+        tone = np.where(inside, 1.0, 0.0)
+    bar = {"title": {"text": "share of the<br>layer's largest", "font": {"size": 11}}, "thickness": 8, "len": 0.5}
+    return {
+        "type": "scatter3d",
+        "mode": "markers",
+        "name": "filters",
+        **dict(zip("xyz", map(typed, where.T))),
+        "hovertext": list(map(_said, view.labels, view.scores.tolist())),
+        "hoverinfo": "text",
+        "marker": {
+            "size": typed(node_sizes(view, selected, scale)),
+            "color": typed(tone),
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": _SCORES,
+            "showscale": not marked,
+            "colorbar": {**bar, "x": 0, "xanchor": "left", "y": 0.25, "tickfont": {"size": 10}},
+            "symbol": node_symbols(len(view.labels), selected, off),
+            "opacity": 0.9,
+            "line": {"width": 0},
+        },
+        "showlegend": False,
+    }
+
+
+def _said(label: str, score: float) -> str:
+    return label if np.isnan(score) else f"{label}: {score:.4g}"
+
+
+def _kernels(view: NetworkView, where: Array, part: int) -> Figure:
+    """Return the kernels of one width: source, target and a gap for each."""
+    chosen = (view.strength >= _BOUNDS[part]) & (view.strength < _BOUNDS[part + 1])
+    edges = view.edges[chosen]
+    points = np.full((len(edges), 3, 3), np.nan, np.float32)
+    points[:, 0], points[:, 1] = where[edges[:, 0]], where[edges[:, 1]]
+    x, y, z = points.reshape(-1, 3).T
+    return {
+        "type": "scatter3d",
+        "mode": "lines",
+        "name": ("weak", "middle", "strong")[part] + " kernels",
+        **dict(zip("xyz", map(typed, (x, y, z)))),
+        "line": {
+            "width": _WIDTHS[part],
+            "color": typed(np.repeat(view.balance[chosen], 3)),
+            "cmin": -1,
+            "cmax": 1,
+            "colorscale": BALANCE,
+        },
+        "opacity": (0.35, 0.6, 0.9)[part],
+        "hoverinfo": "skip",
+        "showlegend": True,
+    }
+
+
+def _arcs(view: NetworkView, *, blocks: bool) -> Figure | None:
+    """Return the arcs below the layers: residual streams, or the blocks that can be skipped."""
+    chosen = [arc for arc in view.arcs if bool(arc.block) == blocks]
+    if not chosen:
+        return None
+    turn = np.linspace(0, np.pi, 9)
+    rows, said = [], []
+    for arc in chosen:
+        x = arc.start + (arc.end - arc.start) * (1 - np.cos(turn)) / 2
+        depth = -1.15 - np.sin(turn) * (0.15 if blocks else 0.4)
+        rows.append(np.column_stack([x * _STEP, np.zeros_like(x), depth]))
+        rows.append(np.full((1, 3), np.nan))
+        said += [f"{view.layers[arc.start]} to {view.layers[arc.end]}: {arc.said}"] * (len(turn) + 1)
+    x, y, z = np.concatenate(rows).T
+    return {
+        "type": "scatter3d",
+        "mode": "lines",
+        "name": "blocks that can be skipped" if blocks else "residual streams",
+        **dict(zip("xyz", map(typed, (x, y, z)))),
+        "line": {"width": 3, "color": INK, "dash": "dot" if blocks else "solid"},
+        "hovertext": said,
+        "hoverinfo": "text",
+        "showlegend": True,
+        "visible": "legendonly" if blocks else True,
+    }
+
+
+def _layout(view: NetworkView) -> Figure:
+    columns = len(view.layers)
+    every = max(1, columns // 18)
+    hidden = {"visible": False, "showspikes": False, "range": [-1.7, 1.2]}
+    ticks = list(range(0, columns, every))
+    return {
+        "uirevision": "camera",
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": INK, "size": 12},
+        "legend": {"x": 0, "y": 1, "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)", "itemsizing": "constant"},
+        "scene": {
+            "xaxis": {
+                "title": {"text": ""},
+                "tickvals": [tick * _STEP for tick in ticks],
+                "ticktext": [view.layers[tick] for tick in ticks],
+                "showgrid": False,
+                "showbackground": False,
+                "showspikes": False,
+                "zeroline": False,
+                "color": INK,
+                "range": [-0.4, columns - 0.6],
+            },
+            "yaxis": {**hidden, "range": [-1.2, 1.2]},
+            "zaxis": hidden,
+            "aspectmode": "manual",
+            "aspectratio": {"x": min(3.2, 1.0 + 0.16 * columns), "y": 0.9, "z": 1.0},
+            "camera": {"eye": {"x": -0.7, "y": -2.1, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.08}},
+        },
+        "hoverlabel": {"font": {"size": 12}},
+    }

@@ -1,0 +1,142 @@
+"""The page as a person uses it: type, click, drop, go back, reload, and look at what came."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from benchmarks.browser import find_chromium, page, settle
+
+from neurochains.circuits import Bundle, prepare
+from neurochains.data import Task
+from neurochains.network import load_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="no chromium is installed"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    from neurochains.explorer import explore
+
+    model, task = load_model("shapes:vgg"), Task.shapes(32)
+    place = prepare(model, task, tmp_path_factory.mktemp("bundles") / "shapes", projection="pca").folder.place
+    with explore(Bundle.open(place), model=model, port=0) as explorer:
+        yield explorer
+
+
+@pytest.fixture(scope="module")
+def opened(running):
+    with page() as (made, wrong):
+        made.goto(f"{running.url}?graph=2d&unit=features.3[5]", wait_until="commit")
+        made.wait_for_selector("#filter-head h2")
+        yield made, wrong
+
+
+def open_panel(made, name):
+    made.get_by_role("tab", name=name).click()
+    settle(made)
+
+
+def test_a_link_shows_its_view(opened):
+    made, _ = opened
+    made.wait_for_selector("#graph .scatterlayer")
+    assert made.locator("#filter-head h2").inner_text() == "L3_5"
+    assert "of 520 filters" in made.locator("#graph-said").inner_text()
+    assert made.locator("#filter-crops img").count() > 0
+
+
+def test_a_query_runs_when_asked_and_goes_back(opened):
+    made, _ = opened
+    made.locator("#expression").fill('"red striped disc" - overall')
+    assert "expression" not in made.url
+    made.get_by_role("button", name="Run the query").click()
+    made.wait_for_url("**expression=**")
+    settle(made)
+    assert "score above 0" in made.locator("#query-said").inner_text()
+    made.go_back(wait_until="commit")
+    made.wait_for_function("document.getElementById('expression').value === 'overall'")
+
+
+def test_a_mistake_is_shown_under_its_place(opened):
+    made, _ = opened
+    made.locator("#expression").fill("red - tigre")
+    made.get_by_role("button", name="Run the query").click()
+    made.wait_for_selector("#query-said [role=alert]")
+    assert "^" in made.locator("#query-said pre").inner_text()
+    made.locator("#expression").fill("overall")
+    made.get_by_role("button", name="Run the query").click()
+    made.wait_for_selector("#query-said [role=alert]", state="detached")
+
+
+def test_a_cell_of_the_map_outlines_what_it_sees(opened):
+    made, _ = opened
+    made.locator("#filter-map .nsewdrag").click(position={"x": 60, "y": 60})
+    made.wait_for_url("**cell=**")
+    made.wait_for_function("document.getElementById('filter-cell').innerText.includes('sees rows')")
+
+
+def test_kernels_lead_from_filter_to_filter(opened):
+    made, _ = opened
+    made.locator("#filter-kernels button[aria-label^='Go to']").first.click()
+    made.wait_for_function("document.querySelector('#filter-head h2').innerText !== 'L3_5'")
+    made.locator("#filter-kernels button[aria-label^='Open kernel']").first.click()
+    made.wait_for_selector("#kernel-matrix .heatmaplayer")
+
+
+def test_a_dropped_picture_is_answered_and_a_bad_one_refused(opened, tmp_path):
+    from PIL import Image
+
+    made, _ = opened
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (90, 70), "red").save(good)
+    bad.write_bytes(b"no picture")
+    open_panel(made, "Image")
+    made.locator("#drop input[type=file]").set_input_files(bad)
+    made.wait_for_selector("#image-said [role=alert]")
+    made.locator("#drop input[type=file]").set_input_files(good)
+    made.wait_for_function("document.getElementById('image-shown').innerText.includes('your picture')")
+    assert "image=upload" in made.url
+
+
+def test_blocks_go_off_and_come_back(opened):
+    made, _ = opened
+    open_panel(made, "Ablation")
+    made.locator("#ablation-list").wait_for()
+    made.get_by_role("button", name="L10", exact=True).click()
+    made.wait_for_selector("#ablation-bars .barlayer")
+    made.get_by_role("button", name="Undo").click()
+    made.wait_for_function("document.getElementById('ablation-result').innerText.includes('whole')")
+
+
+def test_a_reload_changes_nothing(opened):
+    made, _ = opened
+    address = made.url
+    made.reload(wait_until="commit")
+    made.wait_for_selector("#ablation-result p")
+    assert made.url == address
+    assert made.get_by_role("tab", name="Ablation").get_attribute("aria-selected") == "true"
+
+
+def test_the_network_in_space_is_drawn(opened):
+    made, _ = opened
+    made.locator("#graph-kind").get_by_text("Network 3-D").click()
+    made.wait_for_selector("#graph canvas")
+    settle(made)
+    traces = made.evaluate("document.querySelector('#graph .js-plotly-plot').data.length")
+    assert 2 <= traces <= 6
+
+
+def test_every_control_has_a_name_and_nothing_went_wrong(opened):
+    made, wrong = opened
+    nameless = made.evaluate(
+        "[...document.querySelectorAll('button, input:not([type=hidden]):not([type=file])')].filter(e => e.offsetParent"
+        " && !(e.innerText || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title"
+        " || (e.labels && e.labels.length))).map(e => e.outerHTML.slice(0, 120))"
+    )
+    assert nameless == []
+    assert [error for error in wrong if "net::ERR_ABORTED" not in error] == []
