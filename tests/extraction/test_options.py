@@ -51,7 +51,10 @@ def test_a_goal_is_promised_by_the_budget_method_and_where_it_was_named():
         ({"objective": "kld"}, "No objective is called 'kld'.*Did you mean kl?"),
         ({"units": "filters"}, r"a sequence such as \(\"filters\",\); got 'filters'"),
         ({"units": ()}, r"a sequence such as .* got \(\)"),
-        ({"units": ("filter",)}, "each of units is one of filters, hidden; got 'filter'. Did you mean filters?"),
+        (
+            {"units": ("filter",)},
+            "each of units is one of filters, hidden, heads, patches; got 'filter'. Did you mean filters?",
+        ),
         ({"steps": -1}, "steps is a whole number, 0 or more; got -1"),
         ({"steps": 2.5}, "steps is a whole number.*got 2.5"),
         ({"refit": -1}, "refit is a whole number.*got -1"),

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.architectures import build as convolutional
-from tests.architectures import images as doubles
 from tests.transformers import images, make
 
 import neurochains as nc
@@ -90,6 +89,6 @@ def test_what_makes_no_sense_with_patches_is_refused(chain, tmp_path):
     with pytest.raises(SettingsError, match="objective='kl'; got 'mse'"):
         nc.extract(make("bundled"), images(3), units=("patches",), objective="mse")
     with pytest.raises(ModelError, match="it has no attention"):
-        nc.extract(convolutional("residual"), doubles(3), units=("patches",))
+        nc.extract(convolutional("residual").float(), images(3), units=("patches",))
     with pytest.raises(ModelError, match="patches are kept for each image"):
         chain.to_onnx(tmp_path / "x.onnx")

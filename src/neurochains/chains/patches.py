@@ -206,11 +206,13 @@ class _Search:
         state = self._state
         levels = torch.arange(self._blocks)
         possible = (levels < state.depths[..., None]) & ~state.done[:, None, None] & self._allowed()
+        costs = torch.full(possible.shape, float("inf"))
         rows, patches, depth = possible.nonzero(as_tuple=True)
+        if not len(rows):
+            return costs
         trials = state.depths[rows]
         trials[torch.arange(len(rows)), patches] = depth
         divergence, agrees = self._judged(trials, rows)
-        costs = torch.full(possible.shape, float("inf"))
         costs[rows, patches, depth] = torch.where(agrees, divergence, float("inf"))
         return costs
 

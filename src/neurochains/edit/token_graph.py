@@ -26,7 +26,7 @@ _VIEWS = (aten.reshape.default, aten.unflatten.int)
 
 
 def read_graph(module: fx.GraphModule, tokens: Tokens, *, maps: bool = False) -> fx.GraphModule:
-    """Return the graph from the first entry on: ``(stream, *steps)`` to the logits, or to a list of attention maps."""
+    """Return the graph from the first entry on: ``(stream, *steps)`` to the logits, or to the maps of each head."""
     return _Walk(module, tokens, maps).module()
 
 
@@ -107,7 +107,7 @@ class _Walk:
         logits = self._call(biased, self._new[source], self._step, self._lead(source, -1))
         maps = self._graph.call_function(node.target, (logits, *node.args[1:]), dict(node.kwargs))  # type: ignore[arg-type]
         if self._maps is not None:
-            self._maps.append(self._call(mean_maps, maps, self._stream))
+            self._maps.append(self._call(by_head, maps, self._stream))
         return maps
 
     def _fused(self, node: fx.Node) -> fx.Node:
@@ -222,18 +222,18 @@ def attend(
 def fused_maps(
     query: Tensor, key: Tensor, mask: Tensor | None, step: TokenStep, lead: int, scale: float | None, causal: bool
 ) -> Tensor:
-    """Return the maps ``(B, Q, K)`` of fused attention, averaged over heads."""
+    """Return the maps ``(B, H, Q, K)`` of fused attention."""
     logits = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if causal:
         logits = logits + torch.full_like(logits, -math.inf).triu(1)
     for shift in (None if mask is None else _additive(mask, logits), _key_bias(step, lead, query)):
         logits = logits if shift is None else logits + shift
-    return logits.softmax(-1).mean(1)
+    return logits.softmax(-1)
 
 
-def mean_maps(maps: Tensor, stream: Tensor) -> Tensor:
-    """Return maps ``(B, H, Q, K)``, or with images and heads joined, averaged over heads."""
-    return maps.mean(1) if maps.ndim == 4 else maps.unflatten(0, (len(stream), -1)).mean(1)
+def by_head(maps: Tensor, stream: Tensor) -> Tensor:
+    """Return maps ``(B, H, Q, K)``, also where images and heads were joined."""
+    return maps if maps.ndim == 4 else maps.unflatten(0, (len(stream), -1))
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:

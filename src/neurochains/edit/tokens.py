@@ -82,7 +82,11 @@ class TokenNetwork(nn.Module):
         return self.read(self.embed(images), dropping(self._checked(kept)))
 
     def maps(self, images: Tensor, weights: Tensor | None = None) -> list[Tensor]:
-        """Return the attention maps of each attention, averaged over heads: ``(B, queries, keys)``.
+        """Return the attention maps of each attention, averaged over heads: ``(B, queries, keys)``."""
+        return [maps.mean(1) for maps in self.head_maps(images, weights)]
+
+    def head_maps(self, images: Tensor, weights: Tensor | None = None) -> list[Tensor]:
+        """Return the attention maps of each attention, ``(B, heads, queries, keys)``.
 
         Fused attention makes none, so they are computed again here.
         """
