@@ -3,9 +3,9 @@
     python training/train_vit.py shapes --threads 1
     python training/train_vit.py cifar10 --data ../shared/data/cifar10.zip --out /tmp/cifar10_vit
 
-AdamW, linear warm-up, cosine decay. The convolutions of the stem learn with batch norms, which are folded into them at
-the end. The images are drawn or read once and stay in memory; every epoch ends with a checkpoint beside the weights, and
-the same command goes on from it. On a GPU the products are in bfloat16.
+AdamW, linear warm-up, cosine decay. The convolutions of the stem learn with batch norms, which are folded into them
+at the end. The images are drawn or read once and stay in memory; every epoch ends with a checkpoint beside the
+weights, and the same command goes on from it. On a GPU the products are in bfloat16.
 The accuracy that is printed and stored is that of the float16-rounded weights on the test split.
 """
 

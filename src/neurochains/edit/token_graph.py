@@ -97,9 +97,8 @@ class _Walk:
         if attention and attention.mixed:
             keys = self._lead(node.args[-2], -1)
             maps = self._call(masked, self._new[node.args[-2]], self._step, keys)  # type: ignore[index]
-            return self._graph.call_function(
-                node.target, (*map(self._value, node.args[:-2]), maps, self._value(node.args[-1]))
-            )  # type: ignore[arg-type]
+            args = (*map(self._value, node.args[:-2]), maps, self._value(node.args[-1]))
+            return self._graph.call_function(node.target, args)  # type: ignore[arg-type]
         return self._taking(node, layout) if node.target in _COMBINING else self._copied(node)
 
     def _softmax(self, node: fx.Node) -> fx.Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -98,7 +98,7 @@ def extract(
 
 
 def _with_units(
-    chain: Chain, layers: Sequence[Layer], goal: Goal, chosen: Options, controls: bool, follow: Follower
+    chain: Chain, layers: tuple[Layer, ...], goal: Goal, chosen: Options, controls: bool, follow: Follower
 ) -> Chain:
     """Return a chain with the units that a search keeps, and their measures."""
     network, images, objective = chain.network, chain.task.images, find_objective(chosen.objective)

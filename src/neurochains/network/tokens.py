@@ -186,7 +186,7 @@ def _check_attentions(blocks: Sequence[TokenBlock], layouts: dict[fx.Node, Any],
 
 def _key_axis(attention: Attention, layouts: dict[fx.Node, Any]) -> TokenAxis:
     node, place = (attention.softmax, -1) if attention.softmax else (attention.read.args[1], -2)
-    layout = layouts.get(node)
+    layout = layouts.get(node)  # type: ignore[arg-type]
     axis = layout[place] if layout else ()
     if len(axis) != 1 or not isinstance(axis[0], TokenAxis):
         raise LostTokensError(f"{attention.name} is attention between channels, not between tokens")
