@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.transformers import images as tokens_images
+from tests.transformers import make as make_transformer
+from tests.transformers import traced as traced_transformer
 from torch.func import functional_call
 
 from neurochains.chains import Scores
@@ -194,3 +199,20 @@ def test_the_network_is_left_as_it_was(mixed, mixed_task, draw_scores):
     for name, value in mixed.module.named_buffers():
         assert value.equal(before[name])
         assert not value.requires_grad
+
+
+def test_heads_are_passed_through_with_their_scores():
+    """A head with a score is a head whose columns of the projection carry it."""
+    network = traced_transformer("bundled")
+    heads = {layer.name: torch.linspace(0.0, 1.5, layer.units) for layer in network.heads}
+    hidden = {f"blocks.{i}.mlp.fc1": torch.rand(32, generator=torch.Generator().manual_seed(i)) for i in range(3)}
+    model = copy.deepcopy(make_transformer("bundled"))
+    for block in model.blocks:
+        block.attn.proj.weight.data.mul_(torch.linspace(0.0, 1.5, 3).repeat_interleave(8))
+    task = Task(tokens_images(4), labels=torch.tensor([0, 0, 1, 1]), class_names=list("abcde"))
+    found = contributions(network, task, Scores({**heads, **hidden}))
+    scaled = contributions(Network.trace(model, task.images[:1]), task, Scores(hidden))
+    assert found.kernels.keys() == scaled.kernels.keys()
+    assert ("blocks.0.mlp.fc1", "blocks.2.mlp.fc1") in found.kernels
+    for pair, values in found.kernels.items():
+        assert torch.allclose(values, scaled.kernels[pair], atol=1e-6)

@@ -101,3 +101,13 @@ def test_wrong_shapes_and_nothing_to_read_are_refused():
     kept[1, 1] = False
     with pytest.raises(DataError, match="at least one patch in every block"):
         tokens.dropped(images(), kept)
+
+
+@pytest.mark.parametrize("name", ["bundled", "unfused by hand"])
+def test_maps_of_heads_average_to_the_maps(name):
+    tokens = TokenNetwork(traced(name))
+    for whole, heads in zip(tokens.maps(images()), tokens.head_maps(images()), strict=True):
+        assert heads.ndim == 4
+        assert heads.shape[1] == {"bundled": 3, "unfused by hand": 2}[name]
+        assert torch.allclose(heads.sum(-1), torch.ones(()), atol=1e-5)
+        assert torch.allclose(heads.mean(1), whole, atol=1e-6)

@@ -31,7 +31,7 @@ def test_patches_alone_leave_the_network_as_it_is(chain):
     assert measured["dropped_median"] == pytest.approx(
         float(1 - chain.patches[..., 1:].double().mean((1, 2)).median()), abs=0.05
     )
-    assert set(measured["controls"]) == {"random", "attention"}
+    assert set(chain.metrics["controls"]) == {"random_patches", "attended_patches"}
     assert "tokens of 5 images" in repr(chain)
 
 

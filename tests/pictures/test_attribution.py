@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from matplotlib.image import AxesImage
@@ -86,8 +88,25 @@ def test_every_size_is_legible_and_complete(count, blocks, special, legible, wor
     assert ("class token" in words(made)) == bool(special)
 
 
+def test_of_many_blocks_some_are_shown(legible, words):
+    made = patches_figure([row(24)])
+    legible(made)
+    assert len(made.findobj(AxesImage)) == 3 * 14
+    assert {"block 1", "block 24"} <= set(words(made))
+
+
+def test_the_original_is_shown_beside_it_and_attributions_may_be_missing(legible, words):
+    one = row(3)
+    both = patches_figure([dataclasses.replace(one, original=one.attribution)])
+    legible(both)
+    assert {"sub-network", "original"} <= set(words(both))
+    assert len(both.findobj(AxesImage)) == 4 * 3
+    without = patches_figure([dataclasses.replace(one, attribution=None)])
+    assert len(without.findobj(AxesImage)) == 3
+
+
 def test_wrong_shapes_are_refused():
-    with pytest.raises(DataError, match="one number of blocks, 1 to 14; got"):
+    with pytest.raises(DataError, match="one number of blocks, 1 or more; got"):
         patches_figure([row(2), row(3)])
     wrong = row(2)
     with pytest.raises(DataError, match=r"expected an attribution \(2, 17, 17\)"):

@@ -30,12 +30,14 @@ Kernels = dict[tuple[str, str], Tensor]
 
 
 class Calculation:
-    """A sub-network ready to be followed kernel by kernel."""
+    """A sub-network ready to be followed kernel by kernel; heads of attention are passed through, with their scores."""
 
     def __init__(self, network: Network, scores: Scores) -> None:
         self.network = network
         self.kept = {name: kept.to(network.device) for name, kept in scores.filters.items()}
-        self._layers = [network.layer(name) for name in scores.units]
+        every = [network.layer(name) for name in scores.units]
+        self._layers = [layer for layer in every if layer.role != "heads"]
+        self._heads = {layer.site: layer for layer in every if layer.role == "heads"}
         self._scores = {name: values.to(network.device) for name, values in scores.units.items()}
         self._sites = {layer.site: layer for layer in self._layers}
         self._producers = {layer.producer: layer for layer in self._layers}
@@ -82,7 +84,7 @@ class Calculation:
                     outputs[self._producers[node].name] = value
                 values[node] = self._scaled(node, value)
             margin = class_margin(values[self._result], label, others).sum()
-            found = torch.autograd.grad(margin, list(outputs.values()), allow_unused=True)
+            found = torch.autograd.grad(margin, list(outputs.values()), allow_unused=True) if outputs else ()
         gradients = {name: gradient for name, gradient in zip(outputs, found, strict=True) if gradient is not None}
         return {node: _detach(value) for node, value in values.items()}, gradients
 
@@ -96,9 +98,9 @@ class Calculation:
 
     def _scaled(self, node: fx.Node, value: Any) -> Any:
         """Return a value with the score of its layer; a skipped block has none."""
-        if node not in self._sites or node in self._skips:
+        layer = self._sites.get(node) or self._heads.get(node)
+        if layer is None or node in self._skips:
             return value
-        layer = self._sites[node]
         return value * shape_scores(self._scores[layer.name], layer)
 
     def _walk(self, values: Values, gradients: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, str], Tensor]]:
@@ -127,7 +129,7 @@ class Calculation:
         for source in dict.fromkeys(source for given in inputs.values() for source in given):
             part = pass_part(node, values, {arg: given[source] for arg, given in inputs.items() if source in given})
             if part is not None:
-                found[source] = part
+                found[source] = self._scaled(node, part)
         return found
 
     def _into_output(self, values: Values, label: int, others: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -152,7 +154,7 @@ class Calculation:
         if name is not None or node in self._producers or node.op == "get_attr":
             return values[node]
         args, kwargs = (fx.map_arg(given, lambda arg: ends[arg]) for given in (node.args, node.kwargs))
-        return frozen(node, args, kwargs)  # type: ignore[arg-type]
+        return self._scaled(node, frozen(node, args, kwargs))  # type: ignore[arg-type]
 
     def _block(self, source: str, layer: Layer, part: Tensor, gradient: Tensor, values: Values) -> Tensor:
         """Return ``(T, S)``, the kernels from a source to a layer, summed over the images."""

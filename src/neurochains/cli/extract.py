@@ -78,7 +78,7 @@ def show_chain(chain: Chain, out: Path, *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         console = results_console()
         console.print(metrics_tables(chain.metrics))
-        console.print(f"\n{verdict(chain.metrics)}", soft_wrap=True)
+        console.print(f"\n{verdict(chain.metrics, chain.settings.get('units', ('filters',)))}", soft_wrap=True)
         console.print(f"Saved in {out}; see it with: neurochains report {shlex.quote(str(out))}", soft_wrap=True)
 
 

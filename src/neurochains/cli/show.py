@@ -28,7 +28,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
     console = results_console()
     console.print(_origin(document))
     console.print(metrics_tables(document["metrics"]))
-    console.print(f"\n{verdict(document['metrics'])}", soft_wrap=True)
+    console.print(f"\n{verdict(document['metrics'], document['settings'].get('units', ('filters',)))}", soft_wrap=True)
 
 
 def _origin(document: Mapping[str, Any]) -> Table:

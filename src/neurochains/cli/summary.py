@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -27,17 +27,27 @@ _FIDELITY = (
 )
 
 
-def verdict(metrics: Metrics) -> str:
+def verdict(metrics: Metrics, units: Sequence[str] = ("filters",)) -> str:
     """Return a chain in two sentences: what is kept of the network and how faithful that is; and what others reach."""
-    share = metrics["filters"] / max(metrics["of"], 1)
-    kept = f"{metrics['filters']:,} of {metrics['of']:,} filters ({share:.1%}) in {metrics['layers']} layers"
+    noun = "filters" if tuple(units) == ("filters",) else "units"
+    kept = " and ".join(_kept(metrics, noun))
     if metrics.get("kl") is not None:
         kept += f" keep {metrics['agreement']:.0%} of the predictions, at a mean KL of {metrics['kl']:.3g}"
     elif metrics.get("divergence") is not None:
         kept += f" keep the outputs, at a mean divergence of {metrics['divergence']:.3g}"
     controls = [values for name, values in (metrics.get("controls") or {}).items() if name != _OTHER_SIZE]
     others = [value for value in map(_divergence, controls) if value is not None]
-    return f"{kept}." + (f" The best other choice of as many filters reaches {min(others):.3g}." if others else "")
+    noun = "patches" if metrics.get("patches") else noun
+    return f"{kept}." + (f" The best other choice of as many {noun} reaches {min(others):.3g}." if others else "")
+
+
+def _kept(metrics: Metrics, noun: str) -> Iterator[str]:
+    if metrics.get("of"):
+        share = metrics["filters"] / metrics["of"]
+        yield f"{metrics['filters']:,} of {metrics['of']:,} {noun} ({share:.1%}) in {metrics['layers']} layers"
+    patches = metrics.get("patches")
+    if patches:
+        yield f"{patches['kept'] / patches['of']:.1%} of the patches over all blocks"
 
 
 def metrics_tables(metrics: Metrics) -> Group:
@@ -64,9 +74,10 @@ def _fidelity_table(metrics: Metrics) -> Table:
 
 def _size_table(metrics: Metrics) -> Table:
     table = _table("\nSize", "kept", "of", "share")
-    for name, key, whole in _pairs(metrics):
-        kept, total = metrics[key], metrics[whole]
+    for name, kept, total in _pairs(metrics):
         table.add_row(name, f"{kept:,}", f"{total:,}", f"{kept / total:.1%}" if total else "")
+    for name, value in _patch_times(metrics.get("patches") or {}):
+        table.add_row(name, value, "", "")
     for name in ("original", "scored", "compact"):
         if metrics.get(f"seconds_{name}") is not None:
             table.add_row(f"time of the {name} network", f"{1000 * metrics[f'seconds_{name}']:.1f} ms", "", "")
@@ -77,12 +88,22 @@ def _size_table(metrics: Metrics) -> Table:
     return table
 
 
-def _pairs(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
+def _pairs(metrics: Metrics) -> Iterator[tuple[str, int, int]]:
     names = ("filters", "layers", "macs", "parameters")
     for name in names:
         whole = "of" if name == "filters" else f"{name}_of"
         if metrics.get(name) is not None and metrics.get(whole) is not None:
-            yield "MACs" if name == "macs" else name, name, whole
+            yield "MACs" if name == "macs" else name, metrics[name], metrics[whole]
+    patches = metrics.get("patches")
+    if patches:
+        yield "patches, over images and blocks", patches["kept"], patches["of"]
+
+
+def _patch_times(patches: Metrics) -> Iterator[tuple[str, str]]:
+    """Yield the times of a run on all images, with all patches and without those that are dropped."""
+    for name, key in (("time with all patches", "seconds_original"), ("time with the kept patches", "seconds_dropped")):
+        if patches.get(key) is not None:
+            yield name, f"{1000 * patches[key]:.1f} ms"
 
 
 def _control_table(metrics: Metrics) -> Table:

@@ -17,7 +17,7 @@ from neurochains.data import Task
 from neurochains.errors import DataError, FidelityError, SettingsError, did_you_mean
 from neurochains.extraction.follow import Follower, Progress
 from neurochains.extraction.options import Options
-from neurochains.extraction.patches import search_patches, shared_goal
+from neurochains.extraction.patches import search_patches, shared_goal, with_patches
 from neurochains.measures import measure_chain
 from neurochains.measures.fidelity import has_classes
 from neurochains.memory import kept_memory
@@ -126,7 +126,7 @@ def _with_patches(chain: Chain, goal: Goal, chosen: Options, controls: bool, fol
     found = search_patches(
         chain.network, chain.task, chain.subnetwork, goal=goal, options=chosen, controls=controls, follow=follow
     )
-    metrics = {**chain.metrics, **found.metrics}
+    metrics = with_patches(chain.metrics, found.metrics)
     metrics["seconds"] = (chain.metrics.get("seconds") or 0.0) + found.seconds
     history = [*chain.history, *found.history]
     return replace(chain, metrics=metrics, history=history, patches=found.kept)

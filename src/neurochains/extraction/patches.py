@@ -24,7 +24,7 @@ from neurochains.measures import Fidelity, measure_outputs
 from neurochains.network import Network
 from neurochains.network.costs import measure_seconds
 
-__all__ = ["PatchSearch", "search_patches", "shared_goal"]
+__all__ = ["PatchSearch", "search_patches", "shared_goal", "with_patches"]
 
 UNITS_SHARE = 0.5
 """Of the divergence allowed, what other units may use before patches are searched."""
@@ -78,20 +78,29 @@ def search_patches(
     follow.stage("measuring")
     small = PatchedNetwork(reduced, kept_tokens(kept, tokens.tokens.special))
     fidelity = _fidelity(small, images, small.kept, original, task)
-    others = {"random": random_patches(kept, seed=options.seed), "attention": attended_patches(tokens, images, kept)}
-    if not controls:
-        others = {}
-    measured = {
-        **sizes_of(kept),
-        "minimal": minimal,
-        **_seconds(network, small, images),
-        "controls": {
+    metrics = {
+        **fidelity.to_json(),
+        "patches": {**sizes_of(kept), "minimal": minimal, **_seconds(network, small, images)},
+    }
+    if controls:
+        others = {
+            "random_patches": random_patches(kept, seed=options.seed),
+            "attended_patches": attended_patches(tokens, images, kept),
+        }
+        metrics["controls"] = {
             name: _fidelity(small, images, kept_tokens(other, tokens.tokens.special), original, task).to_json()
             for name, other in others.items()
-        },
-    }
-    metrics = {**fidelity.to_json(), "patches": measured}
+        }
     return PatchSearch(small.kept.cpu(), metrics, [_entry(entry) for entry in rounds], seconds)
+
+
+def with_patches(units: dict[str, Any], patches: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a chain of both; what the units alone reach, with all patches, goes under ``units``."""
+    if not units:
+        return patches
+    alone = {name: value for name, value in units.items() if name in patches or name in ("held_out", "controls")}
+    rest = {name: value for name, value in units.items() if name not in ("held_out", "controls")}
+    return {**rest, **patches, "units": alone}
 
 
 def sizes_of(kept: Tensor) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from neurochains.pictures.figures import display
 from neurochains.report.content import Answer, ImageView
 from neurochains.report.words import number
 
-__all__ = ["Answers", "answer", "are_classes", "divergence_name", "objective_of", "rows_by_class"]
+__all__ = ["Answers", "answer", "are_classes", "divergence_name", "objective_of", "rows_by_class", "unit_noun"]
 
 WORDS = {"kl": "KL", "mse": "squared error", "cosine": "cosine distance"}
 
@@ -47,11 +47,18 @@ class Answers:
         )
 
 
-def answer(chain: Chain, task: Task) -> Answers:
-    """Return what both networks of a chain say about a task's images; those held out are not looked at."""
+def answer(chain: Chain, task: Task, patches: Tensor | None = None) -> Answers:
+    """Return what both networks of a chain say about a task's images; those held out are not looked at.
+
+    With `patches` ``(N, L, T)`` the sub-network reads these tokens of each image alone; without, all.
+    """
     alone = task.subset(range(len(task)))
     original = run_task(chain.network, _given(alone)).given.cpu()
-    reduced = run_scores(chain.network, _given(alone), chain.subnetwork).given.cpu()
+    if patches is None:
+        reduced = run_scores(chain.network, _given(alone), chain.subnetwork).given.cpu()
+    else:
+        with torch.no_grad():
+            reduced = chain.compact()(chain.network.check(task.images), patches.to(chain.network.device)).cpu()
     labels = None if alone.labels is None else alone.labels.cpu()
     return Answers(alone, original, reduced, measure_outputs(original, reduced, labels, objective=objective_of(chain)))
 
@@ -71,6 +78,12 @@ def are_classes(chain: Chain) -> bool:
 def divergence_name(chain: Chain) -> str:
     """Return what the divergence is called."""
     return WORDS.get(objective_of(chain), "divergence")
+
+
+def unit_noun(chain: Chain) -> str:
+    """Return what the scored units of a chain are called."""
+    roles = {chain.network.layer(name).role for name in chain.scores}
+    return "units" if "heads" in roles else "filters"
 
 
 def rows_by_class(answers: Answers) -> dict[int, tuple[int, ...]]:

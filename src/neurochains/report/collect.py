@@ -3,7 +3,7 @@
 1. Both networks' outputs on the images, and on those held out.
 2. Contributions of the kernels, and from them the chains of each class.
 3. The filters on these chains: painted, found in the data, laid over a sample.
-4. SMOE maps of a few images in both networks.
+4. SMOE maps of a few images in both networks; of a transformer, heads and patches.
 5. The further images beside their classes.
 """
 
@@ -13,13 +13,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 import neurochains
 from neurochains.chains import Chain
 from neurochains.chains.contributions import Contributions, contributions
 from neurochains.chains.paths import Path, find_paths
 from neurochains.data import Task
 from neurochains.report import verdict
-from neurochains.report.answers import Answers, answer, are_classes, clearest, rows_by_class
+from neurochains.report.answers import Answers, answer, are_classes, clearest, rows_by_class, unit_noun
 from neurochains.report.content import ChainView, ClassView, Report, SmoeView
 from neurochains.report.filters import Gallery, make_gallery
 from neurochains.report.maps import smoe_layers
@@ -27,6 +29,7 @@ from neurochains.report.measured import all_metrics, measured
 from neurochains.report.origin import origin
 from neurochains.report.structure import architecture, kept_layers
 from neurochains.report.study import read_also, smoe_view, studies
+from neurochains.report.transformers import heads_view, patch_views
 
 __all__ = ["Told", "collect"]
 
@@ -50,22 +53,24 @@ def collect(
     told = progress or (lambda _: None)
     further = read_also(chain, also)
     told("report: what both networks say")
-    whole = answer(chain, chain.task)
-    held_out = None if chain.task.held_out is None else answer(chain, chain.task.held_out)
+    whole = answer(chain, chain.task, chain.patches)
+    others = None if chain.patches is not None else chain.task.held_out  # patches are those of the task's images alone
+    held_out = None if others is None else answer(chain, others)
     metrics = all_metrics(chain, whole, held_out)
     told("report: the chains of each class")
     found = contributions(chain.network, chain.task, chain.subnetwork)
     shown = _shown(whole, max_samples)
-    answers = answer(chain, chain.task.subset(shown))
+    patches = None if chain.patches is None else chain.patches[shown]
+    answers = answer(chain, chain.task.subset(shown), patches)
     paths = _few_enough(find_paths(chain.network, chain.task, chain.subnetwork, found, paths_per_class))
     gallery = _gallery(chain, answers, paths, visual_steps, told)
     classes = tuple(_classes(chain, answers, paths, gallery))
     told("report: saliency maps")
-    smoe = _smoe(chain, answers)
+    smoe = _smoe(chain, answers) if chain.filters else None
     if further is not None:
         told("report: further images")
     seen = studies(chain, further, answers, paths, gallery)
-    return _report(chain, metrics, whole, held_out, answers, found, classes, gallery, smoe, seen)
+    return _report(chain, metrics, whole, held_out, answers, patches, found, classes, gallery, smoe, seen)
 
 
 def _report(
@@ -74,6 +79,7 @@ def _report(
     whole: Answers,
     held_out: Answers | None,
     answers: Answers,
+    patches: Tensor | None,
     found: Contributions,
     classes: tuple[ClassView, ...],
     gallery: Gallery,
@@ -90,7 +96,10 @@ def _report(
         facts=verdict.facts(chain, metrics),
         warnings=verdict.warnings(chain, metrics),
         notes=verdict.notes(chain, metrics),
-        architecture=architecture(chain, found, f"The sub-network for {title}"),
+        noun=unit_noun(chain),
+        architecture=architecture(chain, found, f"The sub-network for {title}") if chain.scores else None,
+        patches=patch_views(chain, answers, patches),
+        heads=heads_view(chain, answers),
         images=tuple(answers.view(row) for row in range(len(answers.task))),
         images_of=len(chain.task),
         classes=classes,

@@ -15,6 +15,8 @@ __all__ = [
     "ClassView",
     "Fact",
     "FilterView",
+    "HeadView",
+    "HeadsView",
     "ImageView",
     "LayerView",
     "Likeness",
@@ -22,6 +24,7 @@ __all__ = [
     "MeasureRow",
     "Measures",
     "Origin",
+    "PatchView",
     "Report",
     "SizeRow",
     "SmoeView",
@@ -107,6 +110,40 @@ class SmoeView:
 
     layers: tuple[str, ...]
     images: tuple[MapsView, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchView:
+    """The patches of one image, block by block.
+
+    `kept` is ``(L, T)`` bool, the attributions ``(L, T, T)`` of the tokens in both networks, None where they cannot be
+    followed; `grid` has the rows and columns of patches, the special tokens come before them.
+    """
+
+    name: str
+    pixels: np.ndarray
+    kept: np.ndarray
+    reduced: np.ndarray | None
+    original: np.ndarray | None
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadView:
+    """One kept head; `heatmaps` show what the class token reads through it, or all patches do, on each sample."""
+
+    label: str
+    score: float
+    heatmaps: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadsView:
+    """The kept heads in order of execution, of `total`, on some samples with their names."""
+
+    samples: tuple[tuple[str, np.ndarray], ...]
+    heads: tuple[HeadView, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +272,10 @@ class Report:
     facts: tuple[Fact, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    architecture: ArchitectureView
+    noun: str  # what its units are called
+    architecture: ArchitectureView | None  # None where patches alone were searched
+    patches: tuple[PatchView, ...]
+    heads: HeadsView | None
     images: tuple[ImageView, ...]
     images_of: int
     classes: tuple[ClassView, ...]

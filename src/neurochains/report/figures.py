@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from neurochains.pictures import (
     ChainRow,
     Measure,
+    PatchRow,
     Sample,
     SmoeRow,
     architecture_figure,
@@ -19,10 +20,11 @@ from neurochains.pictures import (
     controls_figure,
     drop_figure,
     parting_figure,
+    patches_figure,
     per_image_figure,
     smoe_figure,
 )
-from neurochains.report.content import ChainView, ClassView, Likeness, MapsView, Measures, Report, SmoeView
+from neurochains.report.content import ChainView, ClassView, HeadsView, Likeness, MapsView, Measures, Report, SmoeView
 
 __all__ = ["figure_files", "page_figures"]
 
@@ -32,7 +34,9 @@ NO_MAP = np.full((8, 8, 3), 241, np.uint8)  # of a filter without rows and colum
 def page_figures(report: Report) -> dict[str, Figure]:
     """Return the figures that stand in the page as drawings; the others are built of pictures and text there."""
     return {
-        "architecture": architecture_figure(report.architecture),
+        **({} if report.architecture is None else {"architecture": architecture_figure(report.architecture)}),
+        **({"patches": _patches(report)} if report.patches else {}),
+        **({} if report.heads is None else {"heads": _heads(report.heads)}),
         **dict(_measures(report.measures)),
         **_parting(report),
     }
@@ -51,6 +55,27 @@ def figure_files(report: Report) -> Iterator[tuple[str, Figure]]:
             yield f"also-{number}-chain-{_slug(view.name)}", _chain(view, view.chains[0])
         if study.smoe is not None:
             yield f"also-{number}-smoe", _smoe(study.smoe, f"SMOE maps: {study.image.name}")
+
+
+def _patches(report: Report) -> Figure:
+    rows = [
+        PatchRow(
+            view.name,
+            torch.from_numpy(np.ascontiguousarray(view.pixels.transpose(2, 0, 1))),
+            torch.from_numpy(view.kept),
+            None if view.reduced is None else torch.from_numpy(view.reduced),
+            view.grid,
+            None if view.original is None else torch.from_numpy(view.original),
+        )
+        for view in report.patches
+    ]
+    return patches_figure(rows, title="Kept patches and what tokens are made of, block by block")
+
+
+def _heads(view: HeadsView) -> Figure:
+    rows = [ChainRow(head.label, head.score, None, None, head.heatmaps) for head in view.heads]
+    samples = [Sample(name, pixels) for name, pixels in view.samples]
+    return chain_figure(rows, samples=samples, title=f"What {len(rows)} of {view.total} heads read")
 
 
 def _measures(found: Measures) -> Iterator[tuple[str, Figure]]:

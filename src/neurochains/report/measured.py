@@ -11,7 +11,7 @@ import torch
 
 from neurochains.chains import Chain
 from neurochains.measures import correlate
-from neurochains.report.answers import Answers, are_classes, divergence_name
+from neurochains.report.answers import Answers, are_classes, divergence_name, unit_noun
 from neurochains.report.content import MeasureRow, Measures, SizeRow
 from neurochains.report.words import count, decimal, duration, percent
 
@@ -25,12 +25,18 @@ COLUMNS = {
     "activation": "as many filters of each layer, those with the largest maps",
     "activation_global": "as many filters over all layers, those with the largest maps",
     "complement": "all filters that this sub-network leaves out",
+    "units": "the same units with all patches",
+    "random_patches": "as many patches of each image in each block, drawn at random",
+    "attended_patches": "as many patches of each image in each block, those that get the most attention",
 }
 SHORT = {
     "random": "random",
     "random_global": "random, any layer",
     "activation": "largest maps",
     "activation_global": "largest maps, any layer",
+    "units": "all patches",
+    "random_patches": "random patches",
+    "attended_patches": "attended patches",
 }
 
 
@@ -86,11 +92,12 @@ def all_metrics(chain: Chain, answers: Answers, held_out: Answers | None) -> dic
 def measured(chain: Chain, metrics: Mapping[str, Any], answers: Answers, held_out: Answers | None) -> Measures:
     """Return the tables and series of a chain's measures."""
     controls = metrics.get("controls") or {}
-    columns: dict[str, Mapping[str, Any]] = {CHAIN: metrics, **controls}
+    alone = {"units": metrics["units"]} if metrics.get("units") else {}
+    columns: dict[str, Mapping[str, Any]] = {CHAIN: metrics, **alone, **controls}
     known = _OF_CLASSES if are_classes(chain) else _of_values(divergence_name(chain))
     scores, left_out = _left_out(chain)
     return Measures(
-        columns={_column(name): COLUMNS.get(name, name) for name in columns},
+        columns={_column(name): COLUMNS.get(name, name).replace("filters", unit_noun(chain)) for name in columns},
         given=_rows(known, columns),
         held_out=() if held_out is None else _rows(known, _held_out(columns)),
         held_out_images=0 if held_out is None else len(held_out.task),
@@ -161,16 +168,20 @@ def asked_divergence(chain: Chain) -> float | None:
 
 def _sizes(chain: Chain, metrics: Mapping[str, Any]) -> list[SizeRow]:
     """Return what is kept of filters, layers, computation and parameters, and the times."""
-    rows = [_size("Filters", metrics["filters"], metrics["of"])]
+    rows = [_size(unit_noun(chain).capitalize(), metrics["filters"], metrics["of"])] if metrics["of"] else []
     for name, key in (("Layers", "layers"), ("Multiply-accumulates", "macs"), ("Parameters", "parameters")):
         if metrics.get(key) is not None and metrics.get(f"{key}_of"):
             rows.append(_size(name, metrics[key], metrics[f"{key}_of"]))
     blocks = [any(name in chain.filters for name in block.layers) for block in chain.network.blocks]
-    if blocks:
+    if blocks and rows:
         rows.insert(2, _size("Blocks that could be skipped", sum(blocks), len(blocks)))
-    before, after = metrics.get("seconds_original"), metrics.get("seconds_compact")
+    patches = metrics.get("patches")
+    if patches:
+        rows.append(_size("Patches, over all blocks and images", patches["kept"], patches["of"]))
+    timed = patches or metrics
+    before, after = timed.get("seconds_original"), timed.get("seconds_dropped" if patches else "seconds_compact")
     if before and after:
-        name = f"Time for {metrics.get('seconds_images', 'some')} images"
+        name = f"Time for {timed.get('seconds_images', 'some')} images"
         rows.append(SizeRow(name, duration(after), duration(before), percent(after / before, 1)))
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurochains.chains import Chain
-from neurochains.report.answers import are_classes, divergence_name
+from neurochains.report.answers import are_classes, divergence_name, unit_noun
 from neurochains.report.content import Fact
 from neurochains.report.measured import SHORT, asked_divergence
 from neurochains.report.words import decimal, number, percent, plural
@@ -33,16 +33,33 @@ def title(chain: Chain) -> str:
 def verdict(chain: Chain, metrics: Mapping[str, Any]) -> str:
     """Return one sentence: what was kept, and how faithful it is."""
     which = "this image" if len(chain.task) == 1 else f"these {len(chain.task):,} images"
-    kept = (
-        f"{metrics['filters']:,} of {metrics['of']:,} filters in {metrics['layers']} of {metrics['layers_of']} layers"
-    )
     verb = "reproduce" if _is_close(metrics) else "only roughly approximate"
-    return f"{kept} {verb} the outputs on {which}: {_fidelity(chain, metrics)}."
+    return f"{_kept(chain, metrics)} {verb} the outputs on {which}: {_fidelity(chain, metrics)}."
+
+
+def _kept(chain: Chain, metrics: Mapping[str, Any]) -> str:
+    """Return what is left, in words."""
+    units = (
+        f"{metrics['filters']:,} of {metrics['of']:,} {unit_noun(chain)} in {metrics['layers']} of "
+        f"{metrics['layers_of']} layers"
+    )
+    patches = metrics.get("patches")
+    if not patches:
+        return units
+    left = f"{percent(patches['kept'] / patches['of'], 1)} of the patches over all blocks"
+    return f"{units} and {left}" if metrics["of"] else left
 
 
 def facts(chain: Chain, metrics: Mapping[str, Any]) -> tuple[Fact, ...]:
     """Return the large figures."""
-    found = [Fact(percent(metrics["filters"] / metrics["of"], 1), f"of the filters, {metrics['filters']:,} in all")]
+    found = []
+    if metrics["of"]:
+        share = percent(metrics["filters"] / metrics["of"], 1)
+        found.append(Fact(share, f"of the {unit_noun(chain)}, {metrics['filters']:,} in all"))
+    patches = metrics.get("patches")
+    if patches:
+        share = percent(patches["kept"] / patches["of"], 1)
+        found.append(Fact(share, f"of the patches over all blocks, out of {patches['patches']:,} in each"))
     found.append(Fact(decimal(_divergence(metrics)), f"mean {divergence_name(chain)}"))
     if metrics.get("agreement") is not None:
         found.append(Fact(percent(metrics["agreement"]), "of the predictions kept"))
@@ -56,7 +73,8 @@ def facts(chain: Chain, metrics: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 def warnings(chain: Chain, metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what speaks against relying on the chain, the gravest first."""
-    said = [*_about_fidelity(chain, metrics), *_about_held_out(metrics), *_about_images(chain)]
+    other = _about_patches() if chain.patches is not None else _about_held_out(metrics)
+    said = [*_about_fidelity(chain, metrics), *other, *_about_images(chain)]
     info = chain.network.info
     if info is not None and info.weights == "random":
         said.insert(0, "The weights of this network are random: it has learnt nothing that a chain could show.")
@@ -115,6 +133,10 @@ def _about_fidelity(chain: Chain, metrics: Mapping[str, Any]) -> list[str]:
             f"Compacted, the sub-network differs from the scored one by {number(metrics['parity'])} of the range."
         )
     return said
+
+
+def _about_patches() -> list[str]:
+    return ["Patches are kept image by image: they say what these answers rest on, and nothing of other images."]
 
 
 def _about_held_out(metrics: Mapping[str, Any]) -> list[str]:
