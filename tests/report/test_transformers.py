@@ -9,8 +9,9 @@ from torch import Tensor
 
 import neurochains as nc
 from neurochains.chains import Chain
+from neurochains.data import Task
 from neurochains.pictures import attribution, overlay
-from neurochains.report import Report, collect, render
+from neurochains.report import Report, collect, render, write_report
 
 OPTIONS = {"fidelity": 0.2, "refit": 5}
 
@@ -50,6 +51,12 @@ def test_a_report_of_patches_alone_says_nothing_of_filters(patches, of_patches):
         assert absent not in page
 
 
+def test_the_figures_are_written_too(patches, tmp_path):
+    write_report(patches, tmp_path / "page.html", visual_steps=0, also=Task(images(5)[4:]))
+    names = {file.stem for file in (tmp_path / "page_figures").iterdir()}
+    assert names == {"patches", "controls", "per-image"}
+
+
 def test_patches_are_those_of_the_chain(patches, of_patches):
     task = patches.task
     assert [view.name for view in of_patches.patches] == [view.name for view in of_patches.images[:3]]
@@ -76,7 +83,10 @@ def test_heads_stand_beside_hidden_units(both, of_both):
     assert of_both.architecture is not None
     assert " units in " in of_both.verdict
     assert " and " in of_both.verdict
-    assert list(of_both.measures.columns)[:2] == ["chain", "all patches"]
+    columns = list(of_both.measures.columns)
+    assert columns[:5] == ["chain", "random patches", "attended patches", "all patches", "random"]
+    assert of_both.measures.columns["random"] == "as many units of each layer, drawn at random, with all patches"
+    assert of_both.architecture.summary.split(" in ")[0].endswith("of 105 units")
     kept = {f"{both.network.layer(name).label}_{unit}" for name, unit in _kept_heads(both)}
     assert of_both.heads is not None
     assert {head.label for head in of_both.heads.heads} == kept

@@ -199,7 +199,7 @@ class Chain:
 
     def __repr__(self) -> str:
         kept, total = self.subnetwork.kept, self.subnetwork.total
-        noun = "units" if any(self.network.layer(name).role == "heads" for name in self.subnetwork.units) else "filters"
+        noun = "units" if any(layer.name in self.subnetwork.units for layer in self.network.heads) else "filters"
         text = f"{kept:,} of {total:,} {noun} in {len(self.filters)} of {len(self.subnetwork.units)} layers"
         if self.patches is not None:
             tokens = f"{int(self.patches.sum()):,} of {self.patches.numel():,} tokens of {len(self.patches)} images"

@@ -59,6 +59,7 @@ class ArchitectureView:
     blocks: tuple[Bypass, ...] = ()
     title: str = ""
     total_edges: int | None = None  # kernels between kept filters, when `edges` holds only some of them
+    noun: str = "filters"  # what the units are called
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -85,7 +86,7 @@ class ArchitectureView:
         scored = [column for column in self.columns if column.scores is not None]
         filters, total = sum(len(column.kept) for column in scored), sum(column.total for column in scored)
         layers = sum(bool(column.kept) for column in scored)
-        return f"{filters:,} of {total:,} filters in {layers} of {len(scored)} layers"
+        return f"{filters:,} of {total:,} {self.noun} in {layers} of {len(scored)} layers"
 
 
 def _check_column(column: Column) -> None:

@@ -82,8 +82,7 @@ def divergence_name(chain: Chain) -> str:
 
 def unit_noun(chain: Chain) -> str:
     """Return what the scored units of a chain are called."""
-    roles = {chain.network.layer(name).role for name in chain.scores}
-    return "units" if "heads" in roles else "filters"
+    return "units" if any(layer.name in chain.scores for layer in chain.network.heads) else "filters"
 
 
 def rows_by_class(answers: Answers) -> dict[int, tuple[int, ...]]:

@@ -62,7 +62,8 @@ def collect(
     shown = _shown(whole, max_samples)
     patches = None if chain.patches is None else chain.patches[shown]
     answers = answer(chain, chain.task.subset(shown), patches)
-    paths = _few_enough(find_paths(chain.network, chain.task, chain.subnetwork, found, paths_per_class))
+    count = paths_per_class if chain.scores else 0
+    paths = _few_enough(find_paths(chain.network, chain.task, chain.subnetwork, found, count))
     gallery = _gallery(chain, answers, paths, visual_steps, told)
     classes = tuple(_classes(chain, answers, paths, gallery))
     told("report: saliency maps")

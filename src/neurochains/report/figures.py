@@ -47,12 +47,14 @@ def figure_files(report: Report) -> Iterator[tuple[str, Figure]]:
     yield from page_figures(report).items()
     for view in report.classes:
         for chain in view.chains:
-            yield f"chain-{_slug(view.name)}-{chain.number}", _chain(view, chain)
+            if chain.steps:
+                yield f"chain-{_slug(view.name)}-{chain.number}", _chain(view, chain)
     if report.smoe is not None:
         yield "smoe", _smoe(report.smoe, f"SMOE maps: {report.title}")
     for number, study in enumerate(report.studies, 1):
         for view in study.classes:
-            yield f"also-{number}-chain-{_slug(view.name)}", _chain(view, view.chains[0])
+            if view.chains[0].steps:
+                yield f"also-{number}-chain-{_slug(view.name)}", _chain(view, view.chains[0])
         if study.smoe is not None:
             yield f"also-{number}-smoe", _smoe(study.smoe, f"SMOE maps: {study.image.name}")
 

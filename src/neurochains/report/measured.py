@@ -13,6 +13,7 @@ from neurochains.chains import Chain
 from neurochains.measures import correlate
 from neurochains.report.answers import Answers, are_classes, divergence_name, unit_noun
 from neurochains.report.content import MeasureRow, Measures, SizeRow
+from neurochains.report.structure import scored_inside
 from neurochains.report.words import count, decimal, duration, percent
 
 __all__ = ["SHORT", "all_metrics", "asked_divergence", "measured"]
@@ -92,12 +93,11 @@ def all_metrics(chain: Chain, answers: Answers, held_out: Answers | None) -> dic
 def measured(chain: Chain, metrics: Mapping[str, Any], answers: Answers, held_out: Answers | None) -> Measures:
     """Return the tables and series of a chain's measures."""
     controls = metrics.get("controls") or {}
-    alone = {"units": metrics["units"]} if metrics.get("units") else {}
-    columns: dict[str, Mapping[str, Any]] = {CHAIN: metrics, **alone, **controls}
+    columns: dict[str, Mapping[str, Any]] = {CHAIN: metrics, **controls, **_with_all_patches(metrics)}
     known = _OF_CLASSES if are_classes(chain) else _of_values(divergence_name(chain))
     scores, left_out = _left_out(chain)
     return Measures(
-        columns={_column(name): COLUMNS.get(name, name).replace("filters", unit_noun(chain)) for name in columns},
+        columns={_column(name): _said(name, chain) for name in columns},
         given=_rows(known, columns),
         held_out=() if held_out is None else _rows(known, _held_out(columns)),
         held_out_images=0 if held_out is None else len(held_out.task),
@@ -111,6 +111,18 @@ def measured(chain: Chain, metrics: Mapping[str, Any], answers: Answers, held_ou
         correlations=_correlations(scores, left_out),
         correlations_drop=_named_correlations(metrics.get("faithfulness") or {}),
     )
+
+
+def _with_all_patches(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what the units of a chain reach with all patches, and other units of their number."""
+    units = metrics.get("units") or {}
+    return {"units": units, **(units.get("controls") or {})} if units else {}
+
+
+def _said(name: str, chain: Chain) -> str:
+    said = COLUMNS.get(name, name).replace("filters", unit_noun(chain))
+    whole = chain.patches is not None and name not in (CHAIN, "units") and not name.endswith("_patches")
+    return f"{said}, with all patches" if whole else said
 
 
 def _held_out(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -172,8 +184,9 @@ def _sizes(chain: Chain, metrics: Mapping[str, Any]) -> list[SizeRow]:
     for name, key in (("Layers", "layers"), ("Multiply-accumulates", "macs"), ("Parameters", "parameters")):
         if metrics.get(key) is not None and metrics.get(f"{key}_of"):
             rows.append(_size(name, metrics[key], metrics[f"{key}_of"]))
-    blocks = [any(name in chain.filters for name in block.layers) for block in chain.network.blocks]
-    if blocks and rows:
+    inside = [scored_inside(chain, block) for block in chain.network.blocks]
+    blocks = [any(name in chain.filters for name in names) for names in inside if names]
+    if blocks:
         rows.insert(2, _size("Blocks that could be skipped", sum(blocks), len(blocks)))
     patches = metrics.get("patches")
     if patches:

@@ -15,10 +15,11 @@ from neurochains.chains.contributions import OUTPUT, Contributions
 from neurochains.network import Block
 from neurochains.network.network import INPUT
 from neurochains.pictures import ArchitectureView, Bypass, Column, Edge
+from neurochains.report.answers import unit_noun
 from neurochains.report.content import LayerView, UnitRow
 from neurochains.report.filters import channel_names
 
-__all__ = ["architecture", "kept_layers"]
+__all__ = ["architecture", "kept_layers", "scored_inside"]
 
 MOST_BETWEEN = 1000  # kernels between two layers that a figure chooses from
 
@@ -29,7 +30,8 @@ def architecture(chain: Chain, found: Contributions, title: str) -> Architecture
     places = {column.name: place for place, column in enumerate(columns)}
     edges = tuple(_edges(found, places))
     total = sum(int(values.abs().amax(0).count_nonzero()) for values in found.kernels.values())
-    return ArchitectureView(tuple(columns), edges, tuple(_blocks(chain, columns, places)), title, total)
+    blocks = tuple(_blocks(chain, columns, places))
+    return ArchitectureView(tuple(columns), edges, blocks, title, total, unit_noun(chain))
 
 
 def kept_layers(chain: Chain) -> tuple[LayerView, ...]:
@@ -103,7 +105,7 @@ def _strongest(weight_TS: Tensor) -> list[int]:
 def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> Iterable[Bypass]:
     """Yield the blocks that are skipped, and those with a shortcut around them."""
     for block in chain.network.blocks:
-        inside = [places[name] for name in block.layers if name in places]
+        inside = [places[name] for name in scored_inside(chain, block)]
         if not inside:
             continue
         empty = not any(columns[place].kept for place in inside)
@@ -112,6 +114,11 @@ def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> I
             yield Bypass(min(inside), max(inside), block.label, skipped=True)
         elif shortcut:
             yield Bypass(min(inside), max(inside), block.label, skipped=False)
+
+
+def scored_inside(chain: Chain, block: Block) -> list[str]:
+    """Return the scored layers of a block; the heads of an attention are in the block that is named like it."""
+    return [name for name in chain.scores if name in block.layers or name == f"{block.name}.heads"]
 
 
 def _has_shortcut(block: Block) -> bool:
