@@ -64,6 +64,19 @@ def test_a_smaller_budget_keeps_more(tokens, found):
     assert int(strict.kept.sum()) > int(found.kept.sum())
 
 
+def test_what_the_units_have_used_up_is_not_used_again(tokens):
+    """The mean stays within the budget where the network searched differs from the original already."""
+    original = tokens(images(6), torch.ones(6, 3, 16))
+    moved = original + 0.4 * torch.randn(6, 5, generator=torch.Generator().manual_seed(3))
+    start = kl_divergence(original, moved)
+    less = find_patches(tokens, images(6), fidelity=float(start.mean()) + 0.02, original=moved)
+    assert float(less.divergence.mean()) <= float(start.mean()) + 0.02 * 1.001
+    assert bool((less.divergence <= start + 0.0201).all())
+    assert float(less.dropped.median()) > 0.2
+    none = find_patches(tokens, images(6), fidelity=0.5 * float(start.mean()), original=moved)
+    assert float((none.divergence - start).clamp_min(0).max()) < 1e-5
+
+
 def test_images_are_searched_apart(tokens, found):
     alone = find_patches(tokens, images(6)[2:3], fidelity=FIDELITY)
     assert torch.equal(alone.kept[0], found.kept[2])

@@ -54,3 +54,20 @@ def test_what_was_not_measured_is_left_out():
     assert "accuracy" not in rows
     assert "this chain" not in rows
     assert rows["filters"] == ["1", "2", "50.0%"]
+
+
+PATCHES = {"kept": 30, "of": 400, "seconds_original": 0.02, "seconds_dropped": 0.005, "seconds_images": 5}
+
+
+def test_patches_are_summed_up_alone_and_beside_units():
+    fidelity = {"images": 5, "kl": 0.03, "agreement": 1.0}
+    alone = {**fidelity, "patches": PATCHES, "controls": {"random_patches": {"kl": 0.9}}}
+    kept = "7.5% of the patches over all blocks keep 100% of the predictions, at a mean KL of 0.03."
+    assert verdict(alone, ("patches",)) == f"{kept} The best other choice of as many patches reaches 0.9."
+    rows = drawn(alone)
+    assert rows["patches, over images and blocks"] == ["30", "400", "7.5%"]
+    assert rows["time with all patches"] == ["20.0 ms"]
+    assert rows["time with the kept patches"] == ["5.0 ms"]
+    assert "filters" not in rows
+    both = verdict({**METRICS, "patches": PATCHES}, ("heads", "patches"))
+    assert both.startswith("260 of 520 units (50.0%) in 8 layers and 7.5% of the patches over all blocks keep")

@@ -73,7 +73,7 @@ class PatchResult:
     Attributes:
         kept: ``(N, L, P)`` bool.
         divergence: ``(N,)`` of the hard network, whose patches are really dropped.
-        agrees: ``(N,)`` bool, whether it predicts what the original does.
+        agrees: ``(N,)`` bool, whether it predicts what the original does, or the network with all patches.
         minimal: ``(N,)`` bool, whether no single patch can leave any block (and those after it) within the budget.
         history: one entry for each round.
         seconds: of the search.
@@ -117,7 +117,8 @@ def find_patches(
         network: a vision transformer.
         images: ``(N, C, H, W)``.
         fidelity: the divergence (KL, in nats) that each image may have; so the mean has no more.
-        original: ``(N, K)``, the logits to keep; by default those of the network with all patches.
+        original: ``(N, K)``, the logits to keep; by default those of the network with all patches. Where these differ
+            already, each image may have as much more than it has as keeps the mean within the fidelity.
         settings: of the search.
         report: called after each round.
 
@@ -158,25 +159,30 @@ class _Search:
         with torch.no_grad():
             self._stream = torch.cat([tokens.embed(part) for part in images.split(self._batch(self._patches))])
             whole = torch.full((len(images), self._patches), self._blocks)
-            self._original = self._logits(whole, self._everything) if original is None else original.to(tokens.device)
-        self._state = _State(
-            whole, self._judged(whole, self._everything)[0], torch.zeros(len(images), dtype=torch.bool)
-        )
+            logits = self._logits(whole, self._everything)
+        self._original = logits if original is None else original.to(tokens.device)
+        self._given = logits.argmax(-1)
+        self._start = kl_divergence(logits, self._original).cpu()
+        self._state = _State(whole, self._start.clone(), torch.zeros(len(images), dtype=torch.bool))
 
     def run(self) -> PatchResult:
         """Return what is found."""
         state = self._state
         for share in self._settings.ramp:
-            self._round(self._estimated(), share * self._fidelity)
+            self._round(self._estimated(), self._budget(share))
         for _ in range(self._settings.measured):
             if bool(state.done.all()):
                 break
             costs = self._measured()
-            state.done |= (costs > self._fidelity).flatten(1).all(1)
-            self._round(costs - state.divergence[:, None, None], self._fidelity)
+            state.done |= (costs > self._budget()[:, None, None]).flatten(1).all(1)
+            self._round(costs - state.divergence[:, None, None], self._budget())
         divergence, agrees = self._judged(state.depths, self._everything)
         kept = depths_to_kept(state.depths, self._blocks)
         return PatchResult(kept, divergence, agrees, state.done, state.history, time.perf_counter() - self._began)
+
+    def _budget(self, share: float = 1.0) -> Tensor:
+        """Return the divergence ``(N,)`` that each image may have, with a share of what the patches may use."""
+        return self._start + share * (self._fidelity - self._start.mean())
 
     # --- what moves cost ----------------------------------------------------------------------------------------------
 
@@ -227,8 +233,8 @@ class _Search:
 
     # --- taking moves -------------------------------------------------------------------------------------------------
 
-    def _round(self, costs: Tensor, budget: float) -> None:
-        """Let each image take the largest share of the moves, cheapest first, that keeps it within a budget."""
+    def _round(self, costs: Tensor, budget: Tensor) -> None:
+        """Let each image take the largest share of the moves, cheapest first, that keeps it within its budget."""
         state = self._state
         order, target = self._ranked(costs)
         shares = sorted(self._settings.shares, reverse=True)
@@ -236,7 +242,7 @@ class _Search:
         count = trials.shape[1]
         rows = self._everything.repeat_interleave(count)
         divergence, agrees = self._judged(trials.flatten(0, 1), rows)
-        fits = (agrees & (divergence <= budget)).view(-1, count)
+        fits = agrees.view(-1, count) & (divergence.view(-1, count) <= budget[:, None])
         changed = (trials != state.depths[:, None]).any(-1)
         best = torch.where(fits & changed, torch.arange(count, 0, -1), 0)
         value, place = best.max(1)
@@ -282,10 +288,11 @@ class _Search:
         return max(1, self._settings.tokens // (patches + self._tokens.tokens.special + 1))
 
     def _judged(self, depths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the divergence ``(M,)`` of trials, and whether each keeps the prediction."""
+        """Return the divergence ``(M,)`` of trials, and whether each keeps the prediction, or that with all patches."""
         with torch.no_grad():
             logits, original = self._logits(depths, rows), self._original[rows]
-            same = logits.argmax(-1) == original.argmax(-1)
+            predicted = logits.argmax(-1)
+            same = (predicted == original.argmax(-1)) | (predicted == self._given[rows])
             return kl_divergence(logits, original).cpu(), same.cpu()
 
     def _logits(self, depths: Tensor, rows: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ def extract(
             ``"thorough"`` takes two to four times as long for a third to a half fewer.
             units: what is scored: ``"filters"``, ``"hidden"`` units of linear layers, attention ``"heads"``, and the
             ``"patches"`` of a vision transformer, for each image apart (`neurochains.chains.patches`); one or several.
-            With patches, the fidelity holds for each image, and other units may use half of it.
+            With patches alone, the fidelity holds for each image; with other units, which may use half of it, on
+            average.
             objective: the divergence: ``"kl"`` for classifiers, ``"mse"`` for regression, ``"cosine"`` for embeddings,
             or a callable ``(outputs, original) -> (N,)``.
             score_range: ``"unbounded"`` (never negative), ``"unit"`` ([0, 1]) or ``"binary"`` (0 or 1).
