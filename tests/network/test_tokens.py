@@ -151,3 +151,28 @@ def test_tokens_may_differ_in_number_between_axes_of_one_length():
     found = tokens_of(Square())
     assert isinstance(found, Tokens)
     assert found.patches == 16
+
+
+class Einsum(nn.Module):
+    """Attention in windows by einsum, as in torchvision's MaxViT: images, windows, heads, queries, keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.qkv = nn.Conv2d(3, 12, 4, stride=4), nn.Linear(12, 36)
+        self.out = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2).unflatten(1, (4, 4))
+        q, k, v = (part.unflatten(-1, (2, 6)).transpose(2, 3) for part in self.qkv(x).chunk(3, -1))
+        maps = (torch.einsum("bghid,bghjd->bghij", q, k) * 0.4).softmax(-1)
+        read = torch.einsum("bghij,bghjd->bghid", maps, v).transpose(2, 3).flatten(3)
+        return self.out((x + read).mean((1, 2)))
+
+
+def test_attention_by_einsum_is_recognised_without_its_heads():
+    network = Network.trace(Einsum().eval(), torch.randn(2, *SHAPE))
+    (found,) = find_attentions(network.module.graph)
+    assert (found.heads, found.fused) == (0, False)
+    assert network.heads == ()
+    assert network.layer("qkv").role == "projection"
+    assert "no row of tokens" in find_tokens(network.module).reason

@@ -253,7 +253,9 @@ def _attention_words(found: TransformerReport) -> str:
     kinds = [f"{found.fused} fused"] * bool(found.fused)
     kinds += [f"{found.attentions - found.fused} written out"] * (found.fused < found.attentions)
     kinds += [f"{found.mixed} with heads that mix"] * bool(found.mixed)
-    heads = sorted(set(found.heads))
+    heads = sorted(set(found.heads) - {0})
+    if not heads:
+        return f"{found.attentions} ({', '.join(kinds)}), whose heads cannot be scored"
     counts = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}"
     return f"{found.attentions} ({', '.join(kinds)}), {counts} heads each"
 

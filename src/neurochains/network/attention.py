@@ -24,6 +24,7 @@ __all__ = ["FUSED", "PRODUCTS", "Attention", "find_attentions"]
 
 FUSED = aten.scaled_dot_product_attention.default
 PRODUCTS = frozenset({aten.matmul.default, aten.bmm.default, aten.baddbmm.default})
+_MULTIPLYING = PRODUCTS | {aten.einsum.default}
 _SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
 _PASSING = KEEPING | MOVING | {aten.linear.default, aten.conv2d.default}
 
@@ -36,7 +37,8 @@ class Attention:
         name: dotted path of the module that it was called in.
         read: the node ``(B, H, Q, D)`` of what the heads read, before they are joined and projected.
         softmax: the node of the attention maps ``(B, H, Q, K)``; None for fused attention, which makes none.
-        heads: how many; 0 where their axis is joined with that of the images, so that they cannot be scored.
+        heads: how many; 0 where their axis is not the second of four, the images' being the first, so that they cannot
+            be scored.
         mixed: whether heads exchange their maps after the softmax (talking heads).
     """
 
@@ -73,7 +75,7 @@ def _unfused(softmax: fx.Node) -> Attention | None:
     if len(shape) < 3 or argument(softmax, 1) % len(shape) != len(shape) - 1 or not _from_product(softmax):
         return None
     path = list(_to_product(softmax))
-    if not path or path[-1].target not in PRODUCTS:
+    if not path or path[-1].target not in _MULTIPLYING:
         return None
     mixed = any(node.target in (aten.linear.default, aten.conv2d.default) for node in path)
     return Attention(module_path(path[-1])[0], path[-1], softmax, _heads(path[-1]), mixed)
@@ -87,7 +89,7 @@ def _from_product(softmax: fx.Node) -> bool:
         if node in seen:
             continue
         seen.add(node)
-        if node.target in PRODUCTS:
+        if node.target in _MULTIPLYING:
             return True
         if node.target in BINARY or (node.target in _PASSING and node.target is not torch.ops.aten.cat.default):
             queue.extend(tensor_inputs(node))
@@ -100,7 +102,7 @@ def _to_product(softmax: fx.Node) -> Iterator[fx.Node]:
     while len(node.users) == 1:
         (node,) = node.users
         yield node
-        if node.target in PRODUCTS or not (node.target in _PASSING or node.target in BINARY):
+        if node.target in _MULTIPLYING or not (node.target in _PASSING or node.target in BINARY):
             return
 
 
