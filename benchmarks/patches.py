@@ -1,13 +1,14 @@
-"""Patch chains: how many patches a vision transformer can spare, beside controls, and what finding that out costs.
+"""Patch and unit chains: what a vision transformer can spare, beside controls, and what finding that out costs.
 
 1. ``shapes:vit``, 50 test images, KL <= .05 for each: the share of patches dropped over all blocks; as many patches at
    random and by attention; the paper's recipe.
-2. DeiT-small with random weights at 224 px: the time of an extraction on 20 images as a share of the paper's 300 plain
+2. The same images, KL <= .05 on average: the shares of heads and hidden units kept, beside controls.
+3. DeiT-small with random weights at 224 px: the time of an extraction on 20 images as a share of the paper's 300 plain
    steps (a few of them timed), and of the hard run with 10 % of the tokens as a share of the original's.
 
 Times are processor times of one process and stand as ratios.
 
-``python -m benchmarks patches [--only shapes deit] [--images N] [--threads N] [--out FILE.json]``
+``python -m benchmarks patches [--only shapes units deit] [--images N] [--threads N] [--out FILE.json]``
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from neurochains.chains.patches import find_patches
 from neurochains.data import Task
 from neurochains.edit.token_steps import weighing
 from neurochains.edit.tokens import TokenNetwork
+from neurochains.extraction import extract
 from neurochains.network import Network, load_model
 
 RESULTS = Path(__file__).with_name("results") / "patches.json"
+NAMES = ("shapes", "units", "deit")
 FIDELITY = 0.05
 PLAIN_STEPS, TIMED_STEPS = 300, 3
 SHARE = 0.1
@@ -65,6 +68,26 @@ def measured(tokens: TokenNetwork, images: Tensor, kept: Tensor) -> dict[str, fl
         "largest_kl": float(divergence.max()),
         "agreement": float(agrees.double().mean()),
     }
+
+
+def units(count: int) -> dict[str, Any]:
+    """Return which heads and hidden units of the bundled transformer a task needs."""
+    task = Task.shapes(count, seed=0, split="test")
+    seconds, chain = timed(lambda: extract("shapes:vit", task, units=("heads", "hidden"), fidelity=FIDELITY))
+    found = {
+        f"{role}_kept": share(chain.scores[layer.name] for layer in chain.network.layers if layer.role == role)
+        for role in ("heads", "hidden")
+    }
+    metrics = chain.metrics
+    controls = {name: values["kl"] for name, values in metrics["controls"].items()}
+    given = {"kl": metrics["kl"], "agreement": metrics["agreement"], "controls_kl": controls}
+    return {"images": count, "seconds": round(seconds, 1), **found, **given}
+
+
+def share(scores: Iterable[Tensor]) -> float:
+    """Return the share of scores that are not 0."""
+    every = torch.cat(list(scores))
+    return float((every != 0).double().mean())
 
 
 def deit(count: int) -> dict[str, Any]:
@@ -115,13 +138,17 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, print it and keep it as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.patches", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=("shapes", "deit"), default=["shapes", "deit"])
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--images", type=int, help="default 50 of shapes, 20 for DeiT")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    runs = {"shapes": lambda: shapes(options.images or 50), "deit": lambda: deit(options.images or 20)}
+    runs = {
+        "shapes": lambda: shapes(options.images or 50),
+        "units": lambda: units(options.images or 50),
+        "deit": lambda: deit(options.images or 20),
+    }
     known = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only:
         known[name] = runs[name]()

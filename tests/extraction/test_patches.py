@@ -90,7 +90,7 @@ def test_what_makes_no_sense_with_patches_is_refused(chain, tmp_path):
         nc.extract(make("bundled"), images(3), units=("patches",), objective="mse")
     with pytest.raises(ModelError, match="it has no attention"):
         nc.extract(convolutional("residual").float(), images(3), units=("patches",))
-    with pytest.raises(ModelError, match="on an input of shape .2, 3, 24, 24.*must match the size.*another shape"):
+    with pytest.raises(ModelError, match=r"on an input of shape .2, 3, 24, 24.*must match the size.*another shape"):
         nc.extract(make("bundled"), torch.randn(3, 3, 24, 24), units=("patches",))
     with pytest.raises(ModelError, match="patches are kept for each image"):
         chain.to_onnx(tmp_path / "x.onnx")
