@@ -82,7 +82,10 @@ def row(family: str, size: str, found: Diagnosis, dropped: float | None, seconds
     """Return a row of what the doctor found."""
     seen = found.transformer
     if seen is None:
-        return Row(family, size, reason="no attention", seconds=seconds)
+        others = next(
+            (text for text in found.warnings if "softmaxes" in text), "no attention that weights values by keys"
+        )
+        return Row(family, size, hidden=found.hidden, reason=others, seconds=seconds)
     heads = sorted(set(seen.heads))
     return Row(
         family,

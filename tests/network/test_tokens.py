@@ -8,8 +8,9 @@ from tests.architectures import traced as convolutional
 from tests.transformers import SHAPE, TRANSFORMERS, traced
 from torch import nn
 
+from neurochains.edit import examine
 from neurochains.network import Network
-from neurochains.network.attention import find_attentions
+from neurochains.network.attention import count_other_softmaxes, find_attentions
 from neurochains.network.tokens import NoTokens, Tokens, find_tokens
 
 # special tokens, blocks, attentions of each, whether fused, blocks in which a patch must stay
@@ -176,3 +177,25 @@ def test_attention_by_einsum_is_recognised_without_its_heads():
     assert network.heads == ()
     assert network.layer("qkv").role == "projection"
     assert "no row of tokens" in find_tokens(network.module).reason
+
+
+class Factorised(nn.Module):
+    """Keys normalised over the tokens, and multiplied with the values first, as in CoaT."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.qkv, self.out = nn.Conv2d(3, 12, 4, stride=4), nn.Linear(12, 36), nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        q, k, v = (part.unflatten(-1, (2, 6)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        read = q @ (k.softmax(2).transpose(2, 3) @ v)
+        return self.out((x + read.transpose(1, 2).flatten(2)).mean(1))
+
+
+def test_factorised_attention_is_none_and_said_to_be_none():
+    network = Network.trace(Factorised().eval(), torch.randn(2, *SHAPE))
+    assert count_other_softmaxes(network.module.graph) == 1
+    assert "1 softmaxes weight something else" in find_tokens(network.module).reason
+    assert count_other_softmaxes(traced("hugging face deit unfused").module.graph) == 0
+    assert any("1 softmaxes weight" in text for text in examine(Factorised().eval(), torch.randn(2, *SHAPE)).warnings)

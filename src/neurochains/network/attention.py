@@ -20,7 +20,7 @@ from neurochains.network.operations import BINARY, KEEPING, MOVING
 
 aten = torch.ops.aten
 
-__all__ = ["FUSED", "PRODUCTS", "Attention", "find_attentions"]
+__all__ = ["FUSED", "PRODUCTS", "Attention", "count_other_softmaxes", "find_attentions"]
 
 FUSED = aten.scaled_dot_product_attention.default
 PRODUCTS = frozenset({aten.matmul.default, aten.bmm.default, aten.baddbmm.default})
@@ -68,6 +68,13 @@ def find_attentions(graph: fx.Graph) -> tuple[Attention, ...]:
         elif node.target in _SOFTMAX and (unfused := _unfused(node)):
             found.append(unfused)
     return tuple(found)
+
+
+def count_other_softmaxes(graph: fx.Graph) -> int:
+    """Return how many softmaxes inside a network are no attention: they weight something else than values by keys."""
+    known = {attention.softmax for attention in find_attentions(graph)}
+    softmaxes = [node for node in graph.nodes if node.target in _SOFTMAX and node not in known]
+    return sum(any(user.op != "output" for user in node.users) for node in softmaxes)
 
 
 def _unfused(softmax: fx.Node) -> Attention | None:
