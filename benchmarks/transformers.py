@@ -82,9 +82,7 @@ def row(family: str, size: str, found: Diagnosis, dropped: float | None, seconds
     """Return a row of what the doctor found."""
     seen = found.transformer
     if seen is None:
-        others = next(
-            (text for text in found.warnings if "softmaxes" in text), "no attention that weights values by keys"
-        )
+        others = next((text for text in found.warnings if text.startswith("Softmaxes")), "no attention by keys")
         return Row(family, size, hidden=found.hidden, reason=others, seconds=seconds)
     heads = sorted(set(seen.heads))
     return Row(

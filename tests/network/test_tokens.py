@@ -196,6 +196,23 @@ class Factorised(nn.Module):
 def test_factorised_attention_is_none_and_said_to_be_none():
     network = Network.trace(Factorised().eval(), torch.randn(2, *SHAPE))
     assert count_other_softmaxes(network.module.graph) == 1
-    assert "1 softmaxes weight something else" in find_tokens(network.module).reason
+    assert "something else, as in factorised attention: 1)" in find_tokens(network.module).reason
     assert count_other_softmaxes(traced("hugging face deit unfused").module.graph) == 0
-    assert any("1 softmaxes weight" in text for text in examine(Factorised().eval(), torch.randn(2, *SHAPE)).warnings)
+    assert any(
+        "factorised attention: 1." in text for text in examine(Factorised().eval(), torch.randn(2, *SHAPE)).warnings
+    )
+
+
+def test_the_grid_is_that_of_the_map_even_where_a_row_is_as_long():
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.out = nn.Conv2d(3, 12, 4, stride=4), nn.Linear(12, 5)
+
+        def forward(self, x):
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            x = (x[:, None].transpose(2, 3).reshape(-1, 12, 16, 1) * 2)[..., 0].transpose(1, 2)
+            read = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])
+            return self.out((x + read[:, 0]).mean(1))
+
+    assert tokens_of(Row()).grid == (4, 4)

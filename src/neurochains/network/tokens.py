@@ -145,8 +145,8 @@ def values_of(module: fx.GraphModule, node: fx.Node) -> fx.GraphModule:
 
 
 def _grid(entry: fx.Node, patches: int) -> tuple[int, int]:
-    """Return rows and columns of the map that was made into patches."""
-    queue, seen = [entry], set()
+    """Return rows and columns of the map that was made into patches; a single row only where there is no other."""
+    queue, seen, lines = [entry], set(), []
     while queue:
         node = queue.pop(0)
         if node in seen:
@@ -155,8 +155,12 @@ def _grid(entry: fx.Node, patches: int) -> tuple[int, int]:
         shape = node_shape(node)
         for rows, columns in (shape[2:], shape[1:3]) if len(shape) == 4 else ():
             if rows * columns == patches:
-                return rows, columns
+                if min(rows, columns) > 1 or patches == 1:
+                    return rows, columns
+                lines.append((rows, columns))
         queue.extend(tensor_inputs(node))
+    if lines:
+        return lines[0]
     raise LostTokensError(f"its {patches} patches come from no map with as many positions")
 
 
