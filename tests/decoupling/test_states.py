@@ -45,11 +45,16 @@ def test_every_filter_is_in_one_state(rows, tolerance):
     assert total.tolist() == [1] * 5
 
 
+def test_images_without_any_filter_are_counted():
+    assert count_states(codes()).blank == {}
+    assert count_states({**codes(), "c": torch.tensor([[1, 0], [0, 0], [0, 0], [0, 1]])}).blank == {"c": 2}
+
+
 def test_json_reads_back():
-    states = count_states(codes(), tolerance=0.1)
+    states = count_states({**codes(), "c": torch.zeros(4, 2).bool()}, tolerance=0.1)
     again = States.from_json(states.to_json())
     assert again.shares == states.shares
-    assert (again.images, again.tolerance) == (4, 0.1)
+    assert (again.images, again.tolerance, again.blank) == (4, 0.1, {"c": 4})
 
 
 def test_messages():

@@ -107,6 +107,8 @@ class EpochReport:
         losses: means over the epoch: ``loss``, ``task`` and those of ``mi``, ``kl``, ``sparse`` that have a weight.
         lr: the learning rate of the backbone.
         accuracy, val_loss: share of right answers and mean cross entropy on the images for validation.
+        agreement: how well codes follow the mean outputs of their layer: a correlation, in the mean over layers and
+            images. L_kl asks for it, but a softmax of bits is nearly flat and hardly tells.
         on: the mean share of controlled filters that an image uses.
         shares: of ``dynamic``, ``silent`` and ``energetic`` filters on these images.
         seconds: since the training began, without what came before it was resumed.
@@ -118,6 +120,7 @@ class EpochReport:
     lr: float
     accuracy: float
     val_loss: float
+    agreement: float
     on: float
     shares: dict[str, float]
     seconds: float
