@@ -57,7 +57,7 @@ class Objective(nn.Module):
         return parts
 
     def tally(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return what a `Tally` adds up of a batch: images, right ones, loss, agreement, counts of filters and blanks."""
+        """Return what a `Tally` adds up of a batch: images, right ones, loss, agreement, counts of filters, blanks."""
         answer = self.decoupled.answer(images)
         right = (answer.logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(answer.logits.float(), labels, reduction="sum")
