@@ -43,8 +43,8 @@ from neurochains.preprocess import Preprocess
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR = Preprocess(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 FULL = {"mi": 0.01, "kl": 1.0, "sparse": 0.00015}
-SHORT = {"images": 10_000, "tune_epochs": 4, "epochs": 8, "lr": 0.03, "controller_lr": 0.1, "mi": 0.1, "sparse": 0.01,
-         "kept": 0.6}  # fmt: skip
+SHORT = {"images": 8_000, "test_images": 4_000, "tune_epochs": 3, "epochs": 8, "batch": 64, "lr": 0.02,
+         "controller_lr": 0.1, "mi": 0.1, "sparse": 0.015, "kept": 0.6}  # fmt: skip
 ROWS = {
     "acm": (),
     "s": ("sparse",),
@@ -78,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=200, help="of the decoupling (default 200, the paper's)")
     parser.add_argument("--tune-epochs", type=int, default=20, help="of the fine-tuning before (default 20)")
     parser.add_argument("--lr", type=float, default=0.1, help="of the decoupling (default 0.1, the paper's)")
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--images", type=int, default=50_000, help="training images (default all 50000)")
     parser.add_argument("--test-images", type=int, default=10_000, help="(default all 10000)")
     parser.add_argument("--kept", type=float, default=0.0, help="R of L_s (default 0, the paper's)")
@@ -135,7 +136,7 @@ def _given(folder: Path, name: str) -> nn.Module:
 def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = None) -> TrainSettings:
     return TrainSettings(
         epochs=epochs,
-        batch=128,
+        batch=options.batch,
         lr=lr or options.lr,
         controller_lr=None if lr else options.controller_lr,
         milestones=(0.5, 0.75),

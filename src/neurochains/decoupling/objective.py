@@ -98,7 +98,8 @@ class Tally:
         *counts, blank = numbers[4:].round().long().split([*decoupled.filters.values(), len(layers)])
         blanks = {name: count for name, count in zip(layers, blank.tolist(), strict=True) if count}
         states = States(dict(zip(layers, counts, strict=True)), images, blank=blanks)
-        return cls(images, *(numbers[1:4] / images).tolist(), states)
+        accuracy, loss, agreement = (numbers[1:4] / images).tolist()
+        return cls(images, accuracy, loss, agreement, states)
 
 
 def _agreement(answer: Answer) -> Tensor:
