@@ -28,7 +28,7 @@ from neurochains.decoupling.sources import ImageSource, as_source, check_apart, 
 from neurochains.errors import ArtifactError, DataError, SettingsError
 from neurochains.preprocess import Preprocess
 
-__all__ = ["LAST", "EpochReport", "TrainSettings", "train_decoupled"]
+__all__ = ["LAST", "EpochReport", "TrainSettings", "is_first_process", "train_decoupled"]
 
 LAST = "last.checkpoint"
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
@@ -196,6 +196,12 @@ def train_decoupled(
     decoupled.eval()
     decoupled.record.update(_record(job))
     return decoupled
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one of several training processes that writes and prints; True if it is alone."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_rank() == 0
 
 
 def _sources(
