@@ -150,8 +150,8 @@ def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = No
 
 
 def _losses(options: argparse.Namespace, row: str) -> LossWeights:
-    weights = {name: getattr(options, name) for name in FULL}
-    return LossWeights(kept=options.kept, **{name: weights[name] if name in ROWS[row] else 0.0 for name in weights})
+    mi, kl, sparse = (getattr(options, name) if name in ROWS[row] else 0.0 for name in ("mi", "kl", "sparse"))
+    return LossWeights(mi=mi, kl=kl, sparse=sparse, kept=options.kept)
 
 
 def _tell(report: EpochReport) -> None:
