@@ -207,6 +207,9 @@ def test_messages(tiny, coloured, tmp_path):
         train_decoupled(decoupled, coloured, coloured)
     with pytest.raises(LayerError, match="No controlled layer is called 'conv'"):
         train_decoupled(decoupled, coloured, loss=LossWeights(kept={"conv": 0.5}))
+    for wrong in ({"strategy": "dpp"}, {"accelerator": "abacus"}, {"accelerator": "cpu", "devices": "few"}):
+        with pytest.raises(SettingsError, match=f"Training cannot run here with .*{next(reversed(wrong.values()))}"):
+            train_decoupled(decoupled, coloured, 0.25, settings=TrainSettings(**wrong))
     with pytest.raises(SettingsError, match="resume=True needs the folder"):
         train_decoupled(decoupled, coloured, 0.25, resume=True)
     with pytest.raises(SettingsError, match="logs must be of csv, tensorboard; got 'wandb'"):
