@@ -1,6 +1,7 @@
 """Decouple ResNet-20 or ResNet-56 on the JPEG images of CIFAR-10: the baseline, and the rows of Table C.
 
-    python training/decouple_cifar.py --data ../shared/data --network resnet20 --row all
+    python training/decouple_cifar.py --data ../shared/data --network resnet20 --row every
+    python training/decouple_cifar.py --data ../shared/data --short --row all
 
 1. The given weights are fine-tuned on the images (JPEG loss costs them ten points): that accuracy is the baseline.
 2. The fine-tuned network is decoupled and trained with the losses of a row: ACM alone, with L_s, with L_s and L_kl,
@@ -8,8 +9,8 @@
 3. Accuracy, filter states and the cost of the paths are measured on the test images, once, at the end.
 
 Runs on a CPU and on a GPU (``--accelerator gpu --precision 16-mixed``); each step goes on where it was stopped. A full
-run of 200 epochs takes minutes to an hour on a GPU and more than a day on two cores: ``--epochs`` shortens it, and the
-table says by how much.
+run of 200 epochs takes more than a day on two cores. ``--short`` is for those: few epochs on some of the images, with
+larger weights and rates for the codes, which otherwise would not close in so few steps. The row says how many.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from neurochains.decoupling import (
     EpochReport,
     LossWeights,
     TrainSettings,
+    count_states,
     decouple,
     path_costs,
     train_decoupled,
@@ -41,6 +43,8 @@ from neurochains.preprocess import Preprocess
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR = Preprocess(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 FULL = {"mi": 0.01, "kl": 1.0, "sparse": 0.00015}
+SHORT = {"images": 8_000, "test_images": 4_000, "tune_epochs": 3, "epochs": 8, "batch": 64, "lr": 0.02,
+         "controller_lr": 0.1, "mi": 0.1, "sparse": 0.015, "kept": 0.6}  # fmt: skip
 ROWS = {
     "acm": (),
     "s": ("sparse",),
@@ -63,7 +67,7 @@ def main() -> None:
         place = options.out / options.network / name
         train_decoupled(network, train, 0.1, loss=_losses(options, name), settings=_settings(options, options.epochs),
                         augment=CropFlip(4), preprocess=CIFAR, out=place, resume=True, progress=_tell)  # fmt: skip
-        _finish(network, test, baseline, place)
+        _finish(network, len(train[1]), test, baseline, place)
 
 
 def _options() -> argparse.Namespace:
@@ -74,10 +78,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=200, help="of the decoupling (default 200, the paper's)")
     parser.add_argument("--tune-epochs", type=int, default=20, help="of the fine-tuning before (default 20)")
     parser.add_argument("--lr", type=float, default=0.1, help="of the decoupling (default 0.1, the paper's)")
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--images", type=int, default=50_000, help="training images (default all 50000)")
     parser.add_argument("--test-images", type=int, default=10_000, help="(default all 10000)")
     parser.add_argument("--kept", type=float, default=0.0, help="R of L_s (default 0, the paper's)")
-    parser.add_argument("--sparse", type=float, default=FULL["sparse"], help="weight of L_s")
+    for name, value in FULL.items():
+        parser.add_argument(f"--{name}", type=float, default=value, help=f"weight of L_{name} (default {value})")
+    parser.add_argument("--controller-lr", type=float, help="of the controllers (default as --lr)")
+    parser.add_argument("--short", action="store_true", help="other defaults, for CPUs: " + str(SHORT))
     parser.add_argument("--precision", default="32", help="32, bf16-mixed or 16-mixed")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     parser.add_argument("--devices", default="1", help="how many; with several, --strategy ddp")
@@ -85,6 +93,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar"))
+    if parser.parse_known_args()[0].short:
+        parser.set_defaults(**SHORT)
     return parser.parse_args()
 
 
@@ -126,8 +136,9 @@ def _given(folder: Path, name: str) -> nn.Module:
 def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = None) -> TrainSettings:
     return TrainSettings(
         epochs=epochs,
-        batch=128,
+        batch=options.batch,
         lr=lr or options.lr,
+        controller_lr=None if lr else options.controller_lr,
         milestones=(0.5, 0.75),
         clip=5.0,
         precision=options.precision,
@@ -139,8 +150,8 @@ def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = No
 
 
 def _losses(options: argparse.Namespace, row: str) -> LossWeights:
-    weights = {**FULL, "sparse": options.sparse}
-    return LossWeights(kept=options.kept, **{name: weights[name] if name in ROWS[row] else 0.0 for name in weights})
+    mi, kl, sparse = (getattr(options, name) if name in ROWS[row] else 0.0 for name in ("mi", "kl", "sparse"))
+    return LossWeights(mi=mi, kl=kl, sparse=sparse, kept=options.kept)
 
 
 def _tell(report: EpochReport) -> None:
@@ -159,16 +170,17 @@ def _accuracy(module: nn.Module, test: tuple[Tensor, Tensor]) -> float:
     return int(sum(right)) / len(test[1])
 
 
-def _finish(network: Decoupled, test: tuple[Tensor, Tensor], baseline: float, place: Path) -> None:
-    images = CIFAR.normalise(test[0])
-    codes = network.codes(images, batch=500)
-    costs, states = path_costs(network, codes), network.states(images, batch=500)
+def _finish(network: Decoupled, images: int, test: tuple[Tensor, Tensor], baseline: float, place: Path) -> None:
+    codes = network.codes(CIFAR.normalise(test[0]), batch=500)
+    costs, states = path_costs(network, codes), count_states(codes)
     row = {
         "accuracy": _accuracy(network, test),
         "baseline": baseline,
         **costs.to_json(),
         **states.shares,
         "epochs": network.record["settings"]["epochs"],
+        "images": images,
+        "test_images": len(test[1]),
     }
     network.record["test"] = row
     network.record["states"] = states.to_json()

@@ -3,8 +3,9 @@
     python training/train_decoupled.py --bfloat16
 
 Needs nothing but the package with its extra `decouple`: the images are drawn first and kept in memory (12 KB each). A
-run that was stopped goes on with the same command. What is printed and stored is measured with the rounded weights on
-the test split, which nothing else here looks at.
+run that was stopped goes on with the same command; ``--start`` goes on from a finished network with other settings, and
+the record keeps those of both. What is printed and stored is measured with the rounded weights on the test split, which
+nothing else here looks at.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     start = time.perf_counter()
-    train = _images(options.images, options.seed, "train")
+    train = _images(options.images, options.seed, "train", options.first)
     val = _images(options.val_images, options.seed, "val")
     print(f"{options.images} images drawn in {time.perf_counter() - start:.0f} s", flush=True)
-    network = decoupling.decouple(nc.load_model("shapes:resnet"), torch.zeros(2, 3, 64, 64), seed=options.seed)
+    network = _start(options)
+    before = {name: value for name, value in network.record.items() if name not in ("states", "test")}
     decoupling.train_decoupled(
         network,
         train,
@@ -43,11 +45,15 @@ def main() -> None:
         resume=True,
         progress=_tell,
     )
+    if before:
+        network.record["before"] = before
     _finish(network, _images(options.test_images, options.seed, "test"), options.out)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", help="a decoupled network to go on from; by default every gate starts open")
+    parser.add_argument("--first", type=int, default=0, help="number of the first training image (default 0)")
     parser.add_argument("--images", type=int, default=12_000, help="training images (default 12000)")
     parser.add_argument("--val-images", type=int, default=800)
     parser.add_argument("--test-images", type=int, default=4_000, help="test images (default 4000)")
@@ -88,9 +94,15 @@ def _kept(network: Decoupled, options: argparse.Namespace) -> dict[str, float]:
     return {name: options.kept_inside if name.endswith(inside) else options.kept for name in network.layers}
 
 
-def _images(count: int, seed: int, split: str) -> tuple[Tensor, Tensor]:
+def _start(options: argparse.Namespace) -> Decoupled:
+    if options.start:
+        return decoupling.load_decoupled(options.start)
+    return decoupling.decouple(nc.load_model("shapes:resnet"), torch.zeros(2, 3, 64, 64), seed=options.seed)
+
+
+def _images(count: int, seed: int, split: str, first: int = 0) -> tuple[Tensor, Tensor]:
     """Return pixels (N, 3, 64, 64) uint8 and labels (N,)."""
-    drawn = shapes.batch(np.arange(count).tolist(), seed=seed, split=split)
+    drawn = shapes.batch(np.arange(first, first + count).tolist(), seed=seed, split=split)
     return torch.from_numpy(drawn.pixels), torch.from_numpy(drawn.labels).long()
 
 

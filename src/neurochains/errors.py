@@ -120,8 +120,6 @@ class ParityError(NeuroChainsError, ArithmeticError):
 class TrainingError(NeuroChainsError, ArithmeticError):
     """A training diverged; the network is as it was after the last good epoch."""
 
-    exit_code = 1
-
 
 class ArtifactError(NeuroChainsError, OSError):
     """A saved result cannot be read or written."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neurochains.decoupling import States, count_states
@@ -37,6 +37,7 @@ def test_the_entropy_is_that_of_the_frequencies():
     assert count_states(codes()).entropy == pytest.approx(expected)
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # as on a busy machine
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=9), st.floats(0, 0.49))
 def test_every_filter_is_in_one_state(rows, tolerance):
     states = count_states({"a": torch.tensor(rows)}, tolerance=tolerance)
@@ -44,11 +45,16 @@ def test_every_filter_is_in_one_state(rows, tolerance):
     assert total.tolist() == [1] * 5
 
 
+def test_images_without_any_filter_are_counted():
+    assert count_states(codes()).blank == {}
+    assert count_states({**codes(), "c": torch.tensor([[1, 0], [0, 0], [0, 0], [0, 1]])}).blank == {"c": 2}
+
+
 def test_json_reads_back():
-    states = count_states(codes(), tolerance=0.1)
+    states = count_states({**codes(), "c": torch.zeros(4, 2).bool()}, tolerance=0.1)
     again = States.from_json(states.to_json())
     assert again.shares == states.shares
-    assert (again.images, again.tolerance) == (4, 0.1)
+    assert (again.images, again.tolerance, again.blank) == (4, 0.1, {"c": 4})
 
 
 def test_messages():

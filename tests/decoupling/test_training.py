@@ -123,6 +123,22 @@ def test_a_diverging_training_stops_and_keeps_the_last_good_epoch(tiny, coloured
     assert not decoupled.training
 
 
+def test_a_resumed_training_that_diverges_keeps_what_it_resumed(tiny, coloured, tmp_path):
+    def interrupt(report):
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    options = {"settings": SETTINGS, "out": tmp_path}
+    first = decouple(tiny, EXAMPLE)
+    with pytest.raises(KeyboardInterrupt):
+        train_decoupled(first, coloured, 0.25, **options, progress=interrupt)
+    again = decouple(tiny, EXAMPLE)
+    nothing = {"augment": lambda images: images * torch.nan, "resume": True}
+    with pytest.raises(TrainingError, match=r"became nan in epoch 2.*as it was after epoch 1"):
+        train_decoupled(again, coloured, 0.25, **options, **nothing)
+    assert same(state(first), state(again))
+
+
 def test_an_epoch_worse_than_ten_times_guessing_is_divergence(tiny, coloured):
     images, labels = coloured
     with torch.no_grad():
@@ -144,19 +160,20 @@ def test_a_checkpoint_of_another_training_is_refused(tiny, coloured, tmp_path):
         train_decoupled(decouple(tiny, EXAMPLE), coloured, 0.25, loss=LossWeights(sparse=0.5), **again)
 
 
-def test_the_response_to_a_weight(tiny, coloured):
+def test_the_response_to_a_weight(tiny, coloured, tmp_path):
     settings = TrainSettings(epochs=6, batch=8, lr=0.05, controller_lr=0.5, accelerator="cpu")
     start = decouple(tiny, EXAMPLE)
     before = state(start)
     seen = []
-    found = lambda_response(
-        start, coloured, coloured, "sparse", (0.0, 0.3), val=0.25, settings=settings, progress=seen.append
-    )
+    options = {"val": 0.25, "settings": settings, "out": tmp_path}
+    found = lambda_response(start, coloured, coloured, "sparse", (0.0, 0.3), **options, progress=seen.append)
     assert [response.value for response in found] == [0.0, 0.3]
     assert found[1].on < found[0].on
     assert found[1].macs < found[0].macs
     assert found == seen
     assert same(before, state(start))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sparse=0", "sparse=0.3"]
+    assert lambda_response(start, coloured, coloured, "sparse", (0.3,), **options) == found[1:]
     with pytest.raises(SettingsError, match=r"Wanted a weight of mi, kl, sparse; got 'spars'\. Did you mean sparse"):
         lambda_response(start, coloured, coloured, "spars", (0.1,))
     with pytest.raises(SettingsError, match="at least one value"):
@@ -190,6 +207,9 @@ def test_messages(tiny, coloured, tmp_path):
         train_decoupled(decoupled, coloured, coloured)
     with pytest.raises(LayerError, match="No controlled layer is called 'conv'"):
         train_decoupled(decoupled, coloured, loss=LossWeights(kept={"conv": 0.5}))
+    for wrong in ({"strategy": "dpp"}, {"accelerator": "abacus"}, {"accelerator": "cpu", "devices": "few"}):
+        with pytest.raises(SettingsError, match=f"Training cannot run here with .*{next(reversed(wrong.values()))}"):
+            train_decoupled(decoupled, coloured, 0.25, settings=TrainSettings(**wrong))
     with pytest.raises(SettingsError, match="resume=True needs the folder"):
         train_decoupled(decoupled, coloured, 0.25, resume=True)
     with pytest.raises(SettingsError, match="logs must be of csv, tensorboard; got 'wandb'"):

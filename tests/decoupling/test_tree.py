@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from neurochains.decoupling import Paths, decision_tree
-from neurochains.errors import DataError, SettingsError
+from neurochains.errors import DataError, LayerError, SettingsError
 
 NAMES = ("cat", "dog", "cup", "pot")
 LABELS = torch.arange(160) % 4
@@ -46,6 +46,12 @@ def test_every_node_parts_its_images_and_tells_its_tests():
     assert list(tree.root.tests) == ["first", "second"]
 
 
+def test_a_tree_may_begin_further_up():
+    tree = decision_tree(planted(), start="third")
+    assert (tree.root.layer, list(tree.root.tests)) == ("third", ["third"])
+    assert [leaf.layer for leaf in tree.leaves] == [None, None]  # what comes above is noise
+
+
 def test_few_images_are_not_parted_further():
     tree = decision_tree(planted(), smallest=50)
     assert [len(leaf.images) for leaf in tree.leaves] == [80, 80]
@@ -75,5 +81,7 @@ def test_without_classes_there_is_a_tree_but_no_purity():
 def test_bad_input():
     with pytest.raises(SettingsError, match=r"smallest is 2 or more, and least from \.5 to 1; got 1 and 0\.55"):
         decision_tree(planted(), smallest=1)
+    with pytest.raises(LayerError, match=r"No controlled layer is called 'thrid'\. Did you mean third"):
+        decision_tree(planted(), start="thrid")
     with pytest.raises(DataError, match="No image is of class 9"):
         decision_tree(planted()).parting(0, 9)

@@ -97,6 +97,8 @@ def states(
     console.print(_states_table(found))
     shares = ", ".join(f"{name} {share:.1%}" for name, share in found.shares.items())
     console.print(f"{shares} of the filters, on {found.images:,} images", soft_wrap=True)
+    for name, count in found.blank.items():
+        console.print(f"{name}: no filter is on for {count:,} images", soft_wrap=True)
     for file in files:
         console.print(f"drew {file}", soft_wrap=True)
 

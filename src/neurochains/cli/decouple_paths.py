@@ -25,6 +25,7 @@ Projection = Annotated[str, typer.Option(metavar="HOW", help="Into the plane: au
 Smallest = Annotated[
     int | None, typer.Option(metavar="N", min=2, help="Fewest images of a node.", show_default="a twentieth")
 ]
+Start = Annotated[str | None, typer.Option(metavar="LAYER", help="Where to begin.", show_default="the first")]
 Least = Annotated[float, typer.Option(metavar="H", help="Least Hopkins statistic to part at.")]
 
 
@@ -71,6 +72,7 @@ def tree(
     run: Run,
     images: RunImages = None,
     out: Figures = None,
+    start: Start = None,
     smallest: Smallest = None,
     least: Least = 0.55,
     model: o.RunModel = None,
@@ -88,7 +90,7 @@ def tree(
 
         network = load_network(run, model=model, weights=weights, trust_pickle=trust_pickle, device=device)
         found = calculation_paths(network, load_images(network, run, images, per_class))
-        grown = decision_tree(found, smallest=smallest, least=least, seed=seed)
+        grown = decision_tree(found, start=start, smallest=smallest, least=least, seed=seed)
         files = [] if out is None else save_figures(_tree_figures(grown), out)
     if as_json:
         write_json({"tree": grown.to_json(), "leaves": len(grown.leaves), "files": files})

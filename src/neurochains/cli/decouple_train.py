@@ -138,16 +138,19 @@ class _Job:
         if (self.out / NETWORK).exists():
             raise ArtifactError(f"{self.out} holds a finished training already. Choose another --out.")
         with working(f"what is finished is kept in {self.out}; go on with --resume."):
-            from neurochains.decoupling import CropFlip, decouple
+            from neurochains.decoupling import CropFlip, decouple, is_first_process
 
             model = self.choice.load()
             example = self.choice.example(model)
             network = decouple(model, example, layers=layers, keep_one=keep_one, seed=self.settings["seed"])
             options = {"augment": None if crop is None else CropFlip(padding=crop), "resume": resume}
             options |= {"logs": ("csv", "tensorboard") if tensorboard else ("csv",)}
-            self._train(network, progress=None if quiet else _tell, **options)
-            network.save(self.out / NETWORK)
-        _show(network, self.out, as_json=as_json, quiet=quiet)
+            self._train(network, progress=None if quiet else _Teller(), **options)
+            first = is_first_process()
+            if first:
+                network.save(self.out / NETWORK)
+        if first:
+            _show(network, self.out, as_json=as_json, quiet=quiet)
 
     def _train(self, network: Decoupled, **options: Any) -> None:
         from neurochains.decoupling import LossWeights, TrainSettings, train_decoupled
@@ -174,12 +177,19 @@ def _kept(words: list[str] | None) -> float | dict[str, float]:
         ) from error
 
 
-def _tell(report: EpochReport) -> None:
-    left = report.seconds / max(1, report.epoch) * (report.epochs - report.epoch)
-    tell(
-        f"epoch {report.epoch}/{report.epochs}: loss {report.losses['loss']:.3g}, accuracy {report.accuracy:.1%}, "
-        f"{report.on:.0%} of the filters on, {report.shares['dynamic']:.0%} dynamic, about {duration(left)} left"
-    )
+@dataclass(slots=True)
+class _Teller:
+    """Tells of each epoch; how long the others will take, it knows from those that this process ran."""
+
+    ran: int = 0
+
+    def __call__(self, report: EpochReport) -> None:
+        self.ran += 1
+        left = report.seconds / self.ran * (report.epochs - report.epoch)
+        tell(
+            f"epoch {report.epoch}/{report.epochs}: loss {report.losses['loss']:.3g}, accuracy {report.accuracy:.1%}, "
+            f"{report.on:.0%} of the filters on, {report.shares['dynamic']:.0%} dynamic, about {duration(left)} left"
+        )
 
 
 def _show(network: Decoupled, out: Path, *, as_json: bool, quiet: bool) -> None:

@@ -18,7 +18,7 @@ from neurochains.decoupling.response import Response, lambda_response
 from neurochains.decoupling.sources import ImageSource
 from neurochains.decoupling.states import States, count_states, measure_states
 from neurochains.decoupling.storage import bundled_names, load_decoupled, save_bundled
-from neurochains.decoupling.training import EpochReport, TrainSettings, train_decoupled
+from neurochains.decoupling.training import EpochReport, TrainSettings, is_first_process, train_decoupled
 from neurochains.decoupling.tree import DecisionNode, DecisionTree, decision_tree
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "find_concepts",
     "hopkins",
     "information_loss",
+    "is_first_process",
     "lambda_response",
     "load_decoupled",
     "measure_states",

@@ -3,7 +3,8 @@
 1. Each controlled convolution is joined with the batch norm behind it. Filters settled off are cut out; those settled
    on have no gate; a layer that is wholly settled has no controller.
 2. The graph is run node by node on tensors that hold only the channels which are on.
-3. Where the codes of a layer differ among the images of a batch, the batch is parted, and images with equal codes go on
+3. Maps lie channels last, in which convolutions on few channels are fastest.
+4. Where the codes of a layer differ among the images of a batch, the batch is parted, and images with equal codes go on
    together.
 
 What comes out is what the controlled network computes in eval mode, but for rounding; an image whose vote on a filter
@@ -64,7 +65,9 @@ class DynamicNetwork(nn.Module):
                 f"The network was traced for inputs (B, {wanted}), B at least 1; got {tuple(images.shape)}."
             )
         with torch.inference_mode():
-            return self._answers(images.to(self._device)).clone()
+            layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
+            given = images.to(self._device, memory_format=layout)
+            return self._answers(given).clone()
 
     def _answers(self, images: Tensor) -> Tensor:
         start = _Group(torch.arange(len(images), device=images.device), {self._input: whole(images)}, 0)

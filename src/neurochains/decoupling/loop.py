@@ -122,6 +122,7 @@ class _Epochs:
         self._epoch = -1
         self._counted: Tensor | None = None
         self._tally: Tally | None = None
+        self._resumed = False
 
     def batches(self, module: Any, *, train: bool) -> Any:
         source, settings, trainer = (self._job.train if train else self._job.val), self._job.settings, module.trainer
@@ -135,6 +136,9 @@ class _Epochs:
 
         Called at the first step, for Lightning leaves out the hook for it after a resumption.
         """
+        if self._resumed:
+            self._good.keep()
+            self._resumed = False
         self._sums, self._steps, self._epoch = {}, 0, module.current_epoch
         torch.manual_seed((self._job.settings.seed * 100_003 + self._epoch) * 1_009 + module.global_rank)
 
@@ -165,8 +169,8 @@ class _Epochs:
 
     def validated(self, module: Any) -> None:
         if self._counted is None:  # a process without images of its own
-            filters = sum(self._job.objective.decoupled.filters.values())
-            self._counted = torch.zeros(3 + filters, dtype=torch.float64, device=module.device)
+            size = Tally.size(self._job.objective.decoupled)
+            self._counted = torch.zeros(size, dtype=torch.float64, device=module.device)
         total = module.trainer.strategy.reduce(self._counted, reduce_op="sum")
         self._counted = None
         self._tally = Tally.of(total, self._job.objective.decoupled)
@@ -202,6 +206,7 @@ class _Epochs:
             lr=float(module.optimizers().param_groups[0]["lr"]),
             accuracy=tally.accuracy,
             val_loss=tally.loss,
+            agreement=tally.agreement,
             on=tally.states.mean_on,
             shares=tally.states.shares,
             seconds=time.monotonic() - self._start,
@@ -218,13 +223,14 @@ class _Epochs:
 
     def load(self, state: dict[str, Any]) -> None:
         self._job.history[:] = [EpochReport(**report) for report in state["history"]]
-        self._good.keep()
+        self._resumed = True  # its weights come later
 
 
 def _values(report: EpochReport) -> dict[str, float]:
     """Return the numbers of a report in one flat table."""
     train = {f"train/{name}": value for name, value in report.losses.items()}
-    val = {"accuracy": report.accuracy, "loss": report.val_loss, "on": report.on, **report.shares}
+    val = {"accuracy": report.accuracy, "loss": report.val_loss, "agreement": report.agreement, "on": report.on}
+    val |= report.shares
     return {**train, **{f"val/{name}": value for name, value in val.items()}, "lr": report.lr}
 
 

@@ -57,31 +57,59 @@ class Objective(nn.Module):
         return parts
 
     def tally(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return what a `Tally` adds up of a batch: images, correct ones, summed loss, and the count of each filter."""
+        """Return what a `Tally` adds up of a batch: images, right ones, loss, agreement, counts of filters, blanks."""
         answer = self.decoupled.answer(images)
         right = (answer.logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(answer.logits.float(), labels, reduction="sum")
-        counts = [code.sum(0).double() for code in answer.codes.values()]
-        return torch.cat([torch.stack([torch.tensor(len(labels)).to(loss), right, loss]).double(), *counts])
+        heads = torch.stack([torch.tensor(len(labels)).to(loss), right, loss, _agreement(answer)]).double()
+        counts = [code.sum(0) for code in answer.codes.values()]
+        blank = torch.stack([(code.sum(1) == 0).sum() for code in answer.codes.values()])
+        return torch.cat([heads, *counts, blank]).double()
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a validation counted: images, correct ones, their mean cross entropy, and how often each filter was on."""
+    """What a validation counted.
+
+    Attributes:
+        images: how many.
+        accuracy, loss: the share of right answers, and the mean cross entropy.
+        agreement: how well codes follow the mean outputs of their layer: the correlation over its filters, 0 where
+            either is constant, in the mean over layers and images.
+        states: how often each filter was on.
+    """
 
     images: int
     accuracy: float
     loss: float
+    agreement: float
     states: States
+
+    @staticmethod
+    def size(decoupled: Decoupled) -> int:
+        """Return the length of what `Objective.tally` returns."""
+        return 4 + sum(decoupled.filters.values()) + len(decoupled.layers)
 
     @classmethod
     def of(cls, total: Tensor, decoupled: Decoupled) -> Tally:
         """Return the tally of a sum of what `Objective.tally` returned."""
         numbers = total.cpu()
-        images = int(numbers[0])
-        counts = numbers[3:].round().long().split(list(decoupled.filters.values()))
-        states = States(dict(zip(decoupled.layers, counts, strict=True)), images)
-        return cls(images, float(numbers[1]) / images, float(numbers[2]) / images, states)
+        images, layers = int(numbers[0]), decoupled.layers
+        *counts, blank = numbers[4:].round().long().split([*decoupled.filters.values(), len(layers)])
+        blanks = {name: count for name, count in zip(layers, blank.tolist(), strict=True) if count}
+        states = States(dict(zip(layers, counts, strict=True)), images, blank=blanks)
+        accuracy, loss, agreement = (numbers[1:4] / images).tolist()
+        return cls(images, accuracy, loss, agreement, states)
+
+
+def _agreement(answer: Answer) -> Tensor:
+    """Return the sum over images of the correlation of codes and mean outputs, in the mean over layers."""
+    found = []
+    for name, code in answer.codes.items():
+        sides = [values.float() - values.float().mean(1, keepdim=True) for values in (code, answer.means[name])]
+        scale = (sides[0].square().sum(1) * sides[1].square().sum(1)).sqrt()
+        found.append(torch.where(scale > 0, (sides[0] * sides[1]).sum(1) / scale, 0.0))
+    return torch.stack(found).mean(0).sum()
 
 
 def _heads(decoupled: Decoupled) -> list[nn.Module]:

@@ -212,7 +212,7 @@ class _Operation:
 
     def __init__(self, body: fx.GraphModule, node: fx.Node) -> None:
         self.node = node
-        self.call: Any = node.target
+        self.call: Any = aten.reshape.default if node.target is aten.view.default else node.target  # for any strides
         if node.op == "call_module":
             self.call = copy.deepcopy(body.get_submodule(str(node.target))).eval()
         self._constants = {

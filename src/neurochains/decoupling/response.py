@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -53,6 +55,7 @@ def lambda_response(
     values: Sequence[float],
     *,
     loss: LossWeights | None = None,
+    out: str | os.PathLike[str] | None = None,
     progress: Callable[[Response], None] | None = None,
     **training: Any,
 ) -> list[Response]:
@@ -67,6 +70,8 @@ def lambda_response(
         name: which weight: ``"mi"``, ``"kl"`` or ``"sparse"``.
         values: its values.
         loss: the other weights.
+        out: a folder, in which each value has one of its own for checkpoint and logs; trainings that are there go on,
+            and those that are finished are only measured. Nothing is written if None.
         progress: is called with each `Response`.
         training: what else `train_decoupled` takes, such as `val`, `settings` and `augment`.
 
@@ -82,7 +87,8 @@ def lambda_response(
     weights = [replace(loss or LossWeights(), **{name: value}) for value in values]
     answers = []
     for value, chosen in zip(values, weights, strict=True):
-        trained = train_decoupled(copy.deepcopy(decoupled), train, loss=chosen, **training)
+        place = {} if out is None else {"out": Path(out) / f"{name}={value:g}", "resume": True}
+        trained = train_decoupled(copy.deepcopy(decoupled), train, loss=chosen, **place, **training)
         answers.append(_measured(trained, evaluation, name, value))
         if progress is not None:
             progress(answers[-1])

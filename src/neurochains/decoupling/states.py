@@ -6,7 +6,7 @@ Shapes: N images, C filters of a layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,11 +28,15 @@ class States:
         counts: by layer ``(C,)``: on how many images a filter was on.
         images: N.
         tolerance: the share of images that a filter may differ on and still count as silent or energetic.
+        blank: by layer, on how many images no filter was on at all; layers that this never happened in are left out.
+            Behind such a layer a network without shortcuts answers the same, whatever the image; see `keep_one` of
+            `decouple`.
     """
 
     counts: Mapping[str, Tensor]
     images: int
     tolerance: float = 0.0
+    blank: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def frequency(self) -> dict[str, Tensor]:
@@ -92,13 +96,13 @@ class States:
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values; `from_json` reads it back."""
         counts = {name: values.tolist() for name, values in self.counts.items()}
-        return {"images": self.images, "tolerance": self.tolerance, "counts": counts}
+        return {"images": self.images, "tolerance": self.tolerance, "counts": counts, "blank": dict(self.blank)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> States:
         """Return what `to_json` wrote."""
         counts = {name: torch.tensor(values) for name, values in data["counts"].items()}
-        return cls(counts, data["images"], data["tolerance"])
+        return cls(counts, data["images"], data["tolerance"], data.get("blank", {}))
 
 
 def measure_states(decoupled: Decoupled, images: Tensor, *, tolerance: float = 0.0, batch: int = 64) -> States:
@@ -129,7 +133,9 @@ def count_states(codes: Mapping[str, Tensor], *, tolerance: float = 0.0) -> Stat
     if not codes or not len(next(iter(codes.values()))):
         raise DataError("Wanted the codes of at least one layer on at least one image; got none.")
     images = len(next(iter(codes.values())))
-    return States({name: code.long().sum(0) for name, code in codes.items()}, images, tolerance)
+    blank = {name: int((~code.bool().any(1)).sum()) for name, code in codes.items()}
+    counts = {name: code.long().sum(0) for name, code in codes.items()}
+    return States(counts, images, tolerance, {name: count for name, count in blank.items() if count})
 
 
 def check_tolerance(tolerance: float) -> None:

@@ -45,25 +45,29 @@ def make_trainer(pytorch: Any, job: Job) -> Any:
     """Return the trainer that a job's settings ask for.
 
     Raises:
-        SettingsError: logs for TensorBoard are asked for, and it is not installed.
+        SettingsError: there is no such accelerator, device or strategy here, or logs for TensorBoard are asked for
+            and it is not installed.
     """
     settings = job.settings
-    return pytorch.Trainer(
-        max_epochs=settings.epochs,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        gradient_clip_val=settings.clip,
-        logger=_loggers(job),
-        plugins=[_files()],
-        default_root_dir=str(job.out or Path.cwd()),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    where = {name: getattr(settings, name) for name in ("accelerator", "devices", "strategy", "precision")}
+    loggers = _loggers(job)
+    try:
+        return pytorch.Trainer(
+            **where,
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.clip,
+            logger=loggers,
+            plugins=[_files()],
+            default_root_dir=str(job.out or Path.cwd()),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except Exception as error:  # Lightning's own kinds, which differ between its versions
+        asked = ", ".join(f"{name}={value!r}" for name, value in where.items())
+        raise SettingsError(f"Training cannot run here with {asked}: {str(error).rstrip('.')}.") from error
 
 
 def _loggers(job: Job) -> Any:

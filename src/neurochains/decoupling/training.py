@@ -28,7 +28,7 @@ from neurochains.decoupling.sources import ImageSource, as_source, check_apart, 
 from neurochains.errors import ArtifactError, DataError, SettingsError
 from neurochains.preprocess import Preprocess
 
-__all__ = ["LAST", "EpochReport", "TrainSettings", "train_decoupled"]
+__all__ = ["LAST", "EpochReport", "TrainSettings", "is_first_process", "train_decoupled"]
 
 LAST = "last.checkpoint"
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
@@ -107,6 +107,8 @@ class EpochReport:
         losses: means over the epoch: ``loss``, ``task`` and those of ``mi``, ``kl``, ``sparse`` that have a weight.
         lr: the learning rate of the backbone.
         accuracy, val_loss: share of right answers and mean cross entropy on the images for validation.
+        agreement: how well codes follow the mean outputs of their layer: a correlation, in the mean over layers and
+            images. L_kl asks for it, but a softmax of bits is nearly flat and hardly tells.
         on: the mean share of controlled filters that an image uses.
         shares: of ``dynamic``, ``silent`` and ``energetic`` filters on these images.
         seconds: since the training began, without what came before it was resumed.
@@ -118,6 +120,7 @@ class EpochReport:
     lr: float
     accuracy: float
     val_loss: float
+    agreement: float
     on: float
     shares: dict[str, float]
     seconds: float
@@ -193,6 +196,12 @@ def train_decoupled(
     decoupled.eval()
     decoupled.record.update(_record(job))
     return decoupled
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one of several training processes that writes and prints; True if it is alone."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_rank() == 0
 
 
 def _sources(

@@ -1,6 +1,6 @@
 """The decision process: at which layer which images part, as a tree (Li et al. 2020, supplement A.3).
 
-1. All images start in one node, at the first controlled layer.
+1. All images start in one node, at the first controlled layer or one further up.
 2. The codes of the node's images in this layer are tested for groups (`clusterable`).
 3. Without groups, the same node goes on to the next layer. With them, k-means parts the images in two, and each half
    goes on from the next layer by itself.
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from neurochains.decoupling.clusterable import ALPHA, LEAST, Clusterability, clusterability, two_groups
 from neurochains.decoupling.paths import Paths
-from neurochains.errors import SettingsError
+from neurochains.errors import LayerError, SettingsError, did_you_mean
 
 __all__ = ["DecisionNode", "DecisionTree", "decision_tree"]
 
@@ -113,12 +113,20 @@ class DecisionTree:
 
 
 def decision_tree(
-    paths: Paths, *, smallest: int | None = None, least: float = LEAST, alpha: float = ALPHA, seed: int = 0
+    paths: Paths,
+    *,
+    start: str | None = None,
+    smallest: int | None = None,
+    least: float = LEAST,
+    alpha: float = ALPHA,
+    seed: int = 0,
 ) -> DecisionTree:
     """Return at which layer which images part.
 
     Args:
         paths: of some hundred images at least, of all classes that are of interest.
+        start: the layer to begin at, the first if None. Bottom layers part images by what they look like, and images
+            of one class that are parted there do not come together again; a start further up shows how classes part.
         smallest: the fewest images of a node, at least 2; nodes with less than twice as many are leaves. By default a
             twentieth of all images, and at least 10.
         least: the smallest Hopkins statistic at which images part, .5 to 1.
@@ -126,13 +134,17 @@ def decision_tree(
         seed: of the test and of k-means.
 
     Raises:
+        LayerError: there are no codes of the layer to begin at; lists the nearest.
         SettingsError: a number is out of range, or scikit-learn is not installed.
     """
+    if start is not None and start not in paths.layers:
+        raise LayerError(f"No controlled layer is called {start!r}. {did_you_mean(start, paths.layers)}".rstrip())
     fewest = max(_SMALLEST, round(_SHARE * len(paths))) if smallest is None else smallest
     if fewest < 2 or not 0.5 <= least <= 1:
         raise SettingsError(f"smallest is 2 or more, and least from .5 to 1; got {fewest} and {least}.")
     grower = _Grower(paths, fewest, least, alpha, seed)
-    return DecisionTree(grower.grow(torch.arange(len(paths)), 0), paths)
+    first = 0 if start is None else paths.layers.index(start)
+    return DecisionTree(grower.grow(torch.arange(len(paths)), first), paths)
 
 
 @dataclass(frozen=True, slots=True)

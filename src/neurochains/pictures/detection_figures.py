@@ -59,10 +59,12 @@ def detection_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "", widt
     band = _LINE * max(2.0, 0.55 * len(classifiers) + 1)
     made = _titled(_HEAD + 16 + band * len(features) + 40, title, width)
     colors = {name: SERIES[number % len(SERIES)] for number, name in enumerate(classifiers)} | {"none": INK}
+    least = max(0.0, min([0.5, *(row["mean"] - row["sd"] for row in own)]) - 0.03)  # one scale for all panels
     for number, name in enumerate(attacks):
         axes = _panel(made, left + number * room, _HEAD + 16, room - 18, band * len(features))
         _draw_aurocs(axes, [row for row in own if row["tested_on"] == name], features, colors)
         axes.set_title(shorten(name, BODY, room - 18), size=BODY, color=INK, loc="left", pad=5)
+        axes.set_xlim(least, 1.0)
         axes.set_yticks(range(len(features)), features if number == 0 else [], size=BODY, color=INK)
     _legend(made, left, {name: colors[name] for name in classifiers})
     return made
@@ -158,9 +160,8 @@ def _draw_aurocs(
         y, color = features.index(row["features"]) + shift, colors[row["classifier"]]
         axes.plot([row["mean"] - row["sd"], row["mean"] + row["sd"]], [y, y], color=color, linewidth=1.0)
         axes.plot([row["mean"]], [y], "o", color=color, markersize=4.5, clip_on=False)
-    low = min([0.5, *(row["mean"] - row["sd"] for row in rows)])
     axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle="--")
-    axes.set(xlim=(max(0.0, low - 0.03), 1.0), ylim=(len(features) - 0.5, -0.5), xlabel="AUROC")
+    axes.set(ylim=(len(features) - 0.5, -0.5), xlabel="AUROC")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=HAIR, linewidth=0.5)
 

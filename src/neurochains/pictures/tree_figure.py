@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from neurochains.errors import DataError
 from neurochains.pictures.figures import (
@@ -131,7 +132,8 @@ def _draw(page: Axes, node: Node, plan: _Plan) -> None:
         _draw(page, child, plan)
     wide = _BAR if node["parts"] else _END * (node["images"] / plan.largest) ** 0.5
     _draw_bar(page, node, plan, (x, y), wide)
-    page.text(x, y - 7, f"{node['images']:,}", size=SMALL, color=INK, va="bottom", zorder=3)
+    count = page.text(x, y - 7, f"{node['images']:,}", size=SMALL, color=INK, va="bottom", zorder=3)
+    count.set_path_effects([withStroke(linewidth=3, foreground="white")])  # branches pass behind it
     if not node["parts"]:
         left = plan.columns[None] + _END + 8
         page.text(left, y, shorten(_words(node), SMALL, _WORDS), size=SMALL, color=INK, va="center")
