@@ -69,7 +69,7 @@ def _served(place: str) -> tuple[subprocess.Popen[str], str]:
 def _measured(server: int, url: str, options: argparse.Namespace) -> dict[str, Any]:
     with page() as (made, wrong):
         timer = _Timer(server)
-        found = {"page": timer.of(lambda: _open(made, url))}
+        found: dict[str, Any] = {"page": timer.of(lambda: _open(made, url))}
         query = options.query or QUERY
         found["query"] = timer.best(options.rounds, lambda n: _ask(made, query if n % 2 else "overall"))
         found["figure"] = _figure(made)

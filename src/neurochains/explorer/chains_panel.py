@@ -114,6 +114,12 @@ def _chips(desk: Desk, units: tuple[Filter, ...], place: str) -> Any:
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
+    _shown(app, desk)
+    _choosing(app)
+
+
+def _shown(app: Dash, desk: Desk) -> None:
+    """Show the chosen chains; the paths of one are found in the background."""
 
     @app.callback(
         Output(ids.CHAIN_SHOWN, "children"),
@@ -145,6 +151,8 @@ def callbacks(app: Dash, desk: Desk) -> None:
             return {"number": number, "said": str(error)}
         return {"number": number}
 
+
+def _choosing(app: Dash) -> None:
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
         Input(ids.CHAIN_PICK, "value"),

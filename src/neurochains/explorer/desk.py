@@ -57,6 +57,11 @@ class Kept:
             self._found.pop(key, None)
             self.get(key, lambda: value)
 
+    def find(self, key: Hashable) -> Any:
+        """Return the value of a key, None where it was not made."""
+        with self._lock:
+            return self.get(key, lambda: None) if key in self._found else None
+
     def has(self, key: Hashable) -> bool:
         """Return whether a value is there."""
         return key in self._found

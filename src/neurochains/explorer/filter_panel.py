@@ -131,7 +131,7 @@ def seen_cell(desk: Desk, view: View, uploaded: str | None, values: torch.Tensor
     text = "Click a cell: what it sees is outlined."
     if unit is not None and cell is not None:
         field = desk.bundle.layer(unit.layer).field
-        box = (0, 0, *pixels.shape[1:]) if field is None else field.box(*cell)
+        box = (0, 0, pixels.shape[1], pixels.shape[2]) if field is None else field.box(*cell)
         pixels = outline(pixels, box, thickness=max(1, pixels.shape[-1] // 64))
         seen = f"sees rows {box[0]} to {box[2] - 1}, columns {box[1]} to {box[3] - 1}"
         text = f"Row {cell[0]}, column {cell[1]}: {float(values[cell]):.4g}; {seen}."

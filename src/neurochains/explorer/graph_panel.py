@@ -50,7 +50,7 @@ def layout() -> Any:
         wrap="nowrap",
         mb=4,
     )
-    config = {**GRAPH_CONFIG, "scrollZoom": True}
+    config: Any = {**GRAPH_CONFIG, "scrollZoom": True}
     graph = dcc.Graph(id=ids.GRAPH, figure=_EMPTY, config=config, style={"height": "100%"}, responsive=True)
     label = "The network: click a filter to select it"
     return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), _legend()]

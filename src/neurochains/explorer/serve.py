@@ -123,7 +123,7 @@ def _bind(application: Any, host: str, port: int | None) -> Any:
         problem = _cannot_bind(host, number)
         if problem is None:
             server = make_server(host, number, application, threaded=True, request_handler=_quiet_handler())
-            server.daemon_threads = True
+            server.daemon_threads = True  # pyright: ignore[reportAttributeAccessIssue] - it is a threaded one
             return server
         if problem.errno != errno.EADDRINUSE or port is not None:
             raise _refused(host, number, problem)

@@ -99,9 +99,9 @@ def shown(desk: Desk, view: View) -> Any:
     unit = desk.unit(view.unit)
     if unit is None:
         return hint("Select a filter first.")
-    if not desk.subfeatures.has(unit):
+    found: Found | None = desk.subfeatures.find(unit)
+    if found is None:
         return hint(f"Not looked for yet for {desk.label(unit)}.")
-    found: Found = desk.subfeatures.get(unit, dict)
     result = found.result
     if not result.clusters:
         return hint(f"{desk.label(unit)}: no clusters among {len(result.patches)} patches. Prepare with more images.")

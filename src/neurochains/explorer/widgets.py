@@ -14,7 +14,7 @@ from neurochains.explorer.asking import NotMeasured
 
 __all__ = ["GRAPH_CONFIG", "aria", "button", "card", "go", "hint", "picture", "plot", "said", "table", "told"]
 
-GRAPH_CONFIG = {
+GRAPH_CONFIG: Any = {
     "displaylogo": False,
     "responsive": True,
     "toImageButtonOptions": {"format": "svg", "filename": "neurochains", "scale": 1},
