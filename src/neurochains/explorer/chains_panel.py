@@ -1,4 +1,4 @@
-"""The panel of chains: one on the graph with its paths for each class, or two compared."""
+"""The panel of chains and circuits: one on the graph, a chain with its paths for each class, or two compared."""
 
 from __future__ import annotations
 
@@ -15,57 +15,54 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import card, go, hint, picture, said, table, told
+from neurochains.explorer.widgets import card, chips, go, hint, picture, said, table, told
 from neurochains.network import Filter
 
-__all__ = ["callbacks", "chosen", "layout", "shown"]
+__all__ = ["callbacks", "layout", "shown"]
 
 _MOST = 40
-_MEASURES = (("kl", "KL", ".3f"), ("agreement", "agreement", ".0%"), ("accuracy", "accuracy", ".0%"))
 
 
 def layout(desk: Desk) -> Any:
     """Return the panel."""
-    known = [{"value": str(number), "label": f"{number + 1}. {name}"} for number, (name, _) in enumerate(desk.chains)]
+    known = [{"value": str(number), "label": f"{number + 1}. {run.name}"} for number, run in enumerate(desk.runs)]
     return [
         dmc.MultiSelect(
-            id=ids.CHAIN_PICK, label="Chains (one, or two to compare)", data=known, value=[], maxValues=2, size="xs",
-            mt="xs", clearable=True,
+            id=ids.CHAIN_PICK, label="Chains and circuits (one, or two to compare)", data=known, value=[], maxValues=2,
+            size="xs", mt="xs", clearable=True,
         ),
         html.Div(id=ids.CHAIN_SHOWN),
     ]  # fmt: skip
 
 
-def chosen(desk: Desk, view: View) -> list[int]:
-    """Return the numbers of the chains that a view shows."""
-    return [int(number) for number in view.chains if int(number) < len(desk.chains)]
-
-
 def shown(desk: Desk, view: View) -> Any:
     """Return what there is to say about the chosen chains; the paths of one as far as they are known."""
-    numbers = chosen(desk, view)
-    if not desk.chains:
-        return hint("No chain was opened. Start the explorer with: neurochains explore BUNDLE --chain RUN")
+    numbers = desk.shown(view)
+    if not desk.runs:
+        return hint("No chain or circuit was opened. Start the explorer with: neurochains explore BUNDLE --chain RUN")
     if not numbers:
-        return hint("Choose a chain: its filters are marked on the graph.")
+        return hint("Choose one: its filters are marked on the graph.")
     if len(numbers) == 2:
         return _compared(desk, *numbers)
-    paths = desk.paths.has(numbers[0])
-    rows = _paths(desk, numbers[0]) if paths else [hint("Finding the paths of each class ...")]
-    return [_measured(desk, numbers[0]), *rows]
+    run = desk.runs[numbers[0]]
+    return [card(run.name, hint(run.words)), *_inside(desk, numbers[0])]
 
 
-def _measured(desk: Desk, number: int) -> Any:
-    name, chain = desk.chains[number]
-    numbers = [
-        f"{said_as} {chain.metrics[key]:{form}}"
-        for key, said_as, form in _MEASURES
-        if isinstance(chain.metrics.get(key), (int, float))
+def _inside(desk: Desk, number: int) -> list[Any]:
+    """Return the paths through a chain as far as they are known; of a circuit its filters, layer by layer."""
+    if not desk.runs[number].has_paths:
+        return _layers(desk, number)
+    return _paths(desk, number) if desk.paths.has(number) else [hint("Finding the paths of each class ...")]
+
+
+def _layers(desk: Desk, number: int) -> list[Any]:
+    units = desk.runs[number].units
+    names = list(dict.fromkeys(unit.layer for unit in units))
+    inside = {name: tuple(unit for unit in units if unit.layer == name) for name in names}
+    return [
+        card(f"{desk.bundle.layer(name).label}: {len(own):,} filters", _chips(desk, own, name))
+        for name, own in inside.items()
     ]
-    kept, total = chain.subnetwork.kept, chain.subnetwork.total
-    words = [f"{kept:,} of {total:,} filters", *numbers]
-    skipped = f" Skipped blocks: {', '.join(chain.subnetwork.skipped)}." if chain.subnetwork.skipped else ""
-    return card(name, hint(f"{'; '.join(words)}.{skipped}"))
 
 
 def _paths(desk: Desk, number: int) -> list[Any]:
@@ -87,10 +84,8 @@ def _path(desk: Desk, path: Any, place: int) -> Any:
 
 
 def _compared(desk: Desk, first: int, second: int) -> Any:
-    found = shared(desk.chains[first][1], desk.chains[second][1])
-    names = [desk.chains[number][0] for number in (first, second)]
-    if names[0] == names[1]:
-        names = [f"{name} ({number + 1})" for name, number in zip(names, (first, second))]
+    found = shared(desk.runs[first], desk.runs[second])
+    names = [desk.title(number) for number in (first, second)]
     groups = (("in both", found.both), (f"only in {names[0]}", found.first), (f"only in {names[1]}", found.second))
     layers = [x for x in desk.bundle.layers if any(unit.layer == x.name for _, units in groups for unit in units)]
     counts = [Counter(unit.layer for unit in units) for _, units in groups]
@@ -104,12 +99,8 @@ def _compared(desk: Desk, first: int, second: int) -> Any:
 
 
 def _chips(desk: Desk, units: tuple[Filter, ...], place: str) -> Any:
-    chips = [
-        go(str(unit), dmc.Badge(desk.label(unit), variant="default", size="sm", tt="none"), f"Go to {unit}", place)
-        for unit in units[:_MOST]
-    ]
-    more = [hint(f"and {len(units) - _MOST:,} more")] if len(units) > _MOST else []
-    return dmc.Group([*chips, *more], gap=2) if units else hint("None.")
+    named = [(str(unit), desk.label(unit)) for unit in units]
+    return dmc.Group(chips(named, place, _MOST), gap=2) if units else hint("None.")
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
@@ -131,8 +122,8 @@ def _shown(app: Dash, desk: Desk) -> None:
     )
     def show(_part: str | None, done: Any, search: str | None) -> Any:
         view = View.parse(search)
-        numbers = chosen(desk, view)
-        wanted = numbers[0] if len(numbers) == 1 and not desk.paths.has(numbers[0]) else None
+        numbers = desk.shown(view)
+        wanted = numbers[0] if len(numbers) == 1 and _open(desk, numbers[0]) else None
         failed = (done or {}).get("said")
         if failed and (done or {}).get("number") == wanted:
             return said(failed), no_update, no_update
@@ -150,6 +141,11 @@ def _shown(app: Dash, desk: Desk) -> None:
         except NeuroChainsError as error:
             return {"number": number, "said": str(error)}
         return {"number": number}
+
+
+def _open(desk: Desk, number: int) -> bool:
+    """Return whether the paths of a chain have to be found yet."""
+    return desk.runs[number].has_paths and not desk.paths.has(number)
 
 
 def _choosing(app: Dash) -> None:

@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 
 from neurochains.errors import ExpressionError, NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import box, ids
 from neurochains.explorer.asking import NotMeasured
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
@@ -16,7 +16,6 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.view import View
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.network import Filter
 from neurochains.pictures.explorer_figures import network_figure, node_sizes, node_symbols
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
@@ -36,13 +35,8 @@ def layout() -> Any:
                 size="xs",
                 **aria(label="Kind of graph"),
             ),
-            html.Div(
-                dmc.Slider(
-                    id=ids.NODE_SIZE, min=0.4, max=2, step=0.1, value=1, label=None, thumbLabel="Size of the filters"
-                ),
-                style={"width": 90},
-                title="Size of the filters",
-            ),
+            _slider(ids.NODE_SIZE, "Size of the filters"),
+            _slider(ids.KERNEL_SIZE, "Size of the kernels"),
             button("Full screen", ids.FULL),
             html.Div(id=ids.GRAPH_SAID, style={"flex": 1, "minWidth": 120}, role="status"),
         ],
@@ -53,7 +47,13 @@ def layout() -> Any:
     config: Any = {**GRAPH_CONFIG, "scrollZoom": True}
     graph = dcc.Graph(id=ids.GRAPH, figure=_EMPTY, config=config, style={"height": "100%"}, responsive=True)
     label = "The network: click a filter to select it"
-    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), _legend()]
+    boxed = html.Div(id=ids.BOXED, role="status", className="boxed")
+    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), boxed, _legend()]
+
+
+def _slider(name: str, words: str) -> Any:
+    made = dmc.Slider(id=name, min=0.4, max=2, step=0.1, value=1, label=None, thumbLabel=words, updatemode="mouseup")
+    return html.Div(made, style={"width": 64}, title=words)
 
 
 def _legend() -> Any:
@@ -62,29 +62,29 @@ def _legend() -> Any:
     return html.Div(["Kernels:", *lines, "Filters: larger, the larger the score"], className="legend")
 
 
-def figure(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> dict[str, Any]:
+def figure(desk: Desk, view: View, drawn: Drawn) -> dict[str, Any]:
     """Return the figure of a view."""
     node = drawn.node(desk.unit(view.unit))
-    off = off_nodes(desk, view, drawn)
+    wishes: dict[str, Any] = {"off": off_nodes(desk, view, drawn), "scale": view.size, "width": view.width}
     if view.graph == "2d":
-        return circuit_plan_figure(circuit_view(desk, drawn, node), selected=node, off=off, scale=scale)
-    return network_figure(drawn.view, selected=node, off=off, marked=_marked(desk, view, drawn), scale=scale)
+        return circuit_plan_figure(circuit_view(desk, drawn, node), selected=node, **wishes)
+    return network_figure(drawn.view, selected=node, marked=_marked(desk, view, drawn), **wishes)
 
 
 def counted(desk: Desk, view: View, drawn: Drawn) -> str:
     """Return how many filters and kernels are shown, of how many."""
     shown, total = len(set(drawn.kernels)), drawn.total
     kernels = f"{shown:,} of {total:,} kernels" if shown < total else f"{total:,} kernels"
-    chains = [desk.chains[int(n)][0] for n in view.chains if int(n) < len(desk.chains)]
-    more = f"; marked: {' and '.join(chains)}" if chains else ""
+    names = [desk.title(number) for number in desk.shown(view)]
+    more = f"; marked: {' and '.join(names)}" if names else ""
     return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}{more}"
 
 
-def selected_patch(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> Patch:
+def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
     """Return what changes of the figure in space when another filter is selected."""
     node, patch = drawn.node(desk.unit(view.unit)), Patch()
     patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), node, off_nodes(desk, view, drawn))
-    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, scale).tolist()
+    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, view.size).tolist()
     return patch
 
 
@@ -113,8 +113,7 @@ def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
 
 
 def _marked(desk: Desk, view: View, drawn: Drawn) -> list[int]:
-    known = [desk.chains[int(number)][1] for number in view.chains if int(number) < len(desk.chains)]
-    units = {Filter(name, int(index)) for chain in known for name, kept in chain.filters.items() for index in kept}
+    units = {unit for number in desk.shown(view) for unit in desk.runs[number].units}
     return [node for node, unit in enumerate(drawn.units) if unit in units]
 
 
@@ -122,6 +121,8 @@ def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _drawing(app, desk)
     _selecting(app, desk)
+    _tools(app)
+    box.callbacks(app, desk)
     app.clientside_callback(
         "window.dash_clientside.explorer.full", Output(ids.GRAPH_DRAWN, "data"), Input(ids.FULL, "n_clicks")
     )
@@ -132,27 +133,25 @@ def _drawing(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure"),
         Output(ids.GRAPH_SAID, "children"),
         Output(ids.COUNTS, "children"),
-        Output(ids.GRAPH_KIND, "value"),
         Input(part("graph"), "data"),
         Input(ids.MEASURED, "data"),
-        Input(ids.NODE_SIZE, "value"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def redraw(_part: str | None, measured: Any, scale: float, search: str | None) -> Any:
-        view = View.parse(search)
+    def redraw(_part: str | None, measured: Any, search: str | None) -> Any:
         if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
-            return no_update, no_update, no_update, no_update
+            return no_update, no_update, no_update
         try:
+            view = View.parse(search)
             drawn = draw(desk, view)
             text = counted(desk, view, drawn)
-            return figure(desk, view, drawn, scale), hint(text), hint(text), view.graph
+            return figure(desk, view, drawn), hint(text), hint(text)
         except NotMeasured:
-            return no_update, hint("Measuring ..."), no_update, no_update
+            return no_update, hint("Measuring ..."), no_update
         except ExpressionError:  # the panel of the question says what is wrong
-            return no_update, hint("The graph still shows the query before."), None, no_update
-        except NeuroChainsError as error:
-            return no_update, hint("The graph still shows the query before."), said(str(error)), no_update
+            return no_update, hint("The graph still shows the query before."), None
+        except (NeuroChainsError, OSError) as error:
+            return no_update, hint("The graph still shows the query before."), said(str(error))
 
 
 def _selecting(app: Dash, desk: Desk) -> None:
@@ -160,16 +159,15 @@ def _selecting(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure", allow_duplicate=True),
         Input(part("select"), "data"),
         State(ids.URL, "search"),
-        State(ids.NODE_SIZE, "value"),
         prevent_initial_call=True,
     )
-    def select(_part: str | None, search: str | None, scale: float) -> Any:
+    def select(_part: str | None, search: str | None) -> Any:
         view = View.parse(search)
         try:
             drawn = draw(desk, view)
             if view.graph == "2d":
-                return figure(desk, view, drawn, scale)
-            return selected_patch(desk, view, drawn, scale)
+                return figure(desk, view, drawn)
+            return selected_patch(desk, view, drawn)
         except (NotMeasured, NeuroChainsError):
             return no_update
 
@@ -186,12 +184,29 @@ def _selecting(app: Dash, desk: Desk) -> None:
         except (NotMeasured, NeuroChainsError):
             return no_update
 
+
+_TOOLS = ((ids.GRAPH_KIND, "graph"), (ids.NODE_SIZE, "size"), (ids.KERNEL_SIZE, "width"))
+
+
+def _tools(app: Dash) -> None:
+    """Let the tools above the graph change the view, and show it."""
+
+    @app.callback(
+        *(Output(name, "value") for name, _ in _TOOLS),
+        Input(part("graph"), "data"),
+        prevent_initial_call=True,
+    )
+    def fill(search: str | None) -> list[Any]:
+        view = View.parse(search)
+        return [getattr(view, field) for _, field in _TOOLS]
+
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.GRAPH_KIND, "value"),
+        *(Input(name, "value") for name, _ in _TOOLS),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def switch(kind: str, search: str | None) -> Any:
+    def change(kind: str, size: float, width: float, search: str | None) -> Any:
         view = View.parse(search)
-        return no_update if kind == view.graph else view.having(graph=kind).search()
+        wanted = view.having(graph=kind, size=round(float(size), 2), width=round(float(width), 2))
+        return no_update if wanted == view else wanted.search()

@@ -211,15 +211,18 @@ def _asking(app: Dash) -> None:
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
+        Output(ids.AGAIN, "data"),
         Input(ids.RUN, "n_clicks"),
         Input(ids.EXPRESSION, "n_submit"),
         *states,
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def run(_clicks: int, _enter: int, *values: Any) -> str:
+    def run(clicks: int | None, enters: int | None, *values: Any) -> Any:
         *fields, search = values
-        return asked(View.parse(search), *fields).search()
+        before = View.parse(search)
+        view = asked(before, *fields)
+        return (no_update, [clicks, enters]) if view == before else (view.search(), no_update)
 
     for share, (slider, number) in _SHARES.items():
         app.callback(
@@ -251,9 +254,10 @@ def _measuring(app: Dash, desk: Desk) -> None:
         Output(ids.MADE, "data"),
         Input(part("query"), "data"),
         Input(ids.MEASURED, "data"),
+        Input(ids.AGAIN, "data"),
         prevent_initial_call=True,
     )
-    def describe_query(search: str | None, measured: Any) -> Any:
+    def describe_query(search: str | None, measured: Any, _again: Any) -> Any:
         failed = isinstance(measured, dict) and measured.get("search") == search and measured.get("said")
         if ctx.triggered_id == ids.MEASURED and failed:
             return said(failed), None, no_update

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from dash import Dash, Input, Output, State, html
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neurochains.circuits import SubFeatures, subfeatures
 from neurochains.circuits.projections import embed
@@ -20,15 +21,16 @@ from neurochains.explorer import ids
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, button, card, hint, picture, plot, said, table, told
+from neurochains.explorer.widgets import aria, button, card, chips, hint, picture, plot, said, table, told
 from neurochains.explorer.worker import Stopped, stop_point
+from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, visualise_subfeatures
 from neurochains.pictures.explorer_figures_clusters import CLUSTER_COLOURS, clusters_figure
 
 __all__ = ["Found", "callbacks", "find", "layout", "shown"]
 
 Tell = Callable[[str], None]
-_IMAGES, _CROPS, _STEPS = 300, 6, 96
+_IMAGES, _CROPS, _STEPS, _ALONE = 300, 6, 96, 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +138,25 @@ def _cluster(desk: Desk, found: Found, number: int) -> Any:
         tiles.append(picture(source, desk.bundle.sets[place[0]].images[place[1]], 46))
     colour = CLUSTER_COLOURS[number % len(CLUSTER_COLOURS)]
     head = f"Cluster {number + 1}: {len(members)} patches, {kernels:,} kernels in its circuit"
-    return card(head, html.Div(dmc.Group(tiles, gap=3), style={"borderLeft": f"4px solid {colour}", "paddingLeft": 6}))
+    edge = {"borderLeft": f"4px solid {colour}", "paddingLeft": 6}
+    return card(head, html.Div([dmc.Group(tiles, gap=3), *_circuit(desk, found, number)], style=edge))
+
+
+def _circuit(desk: Desk, found: Found, number: int) -> list[Any]:
+    """Return where the kernels of a cluster's circuit lie, and the filters that no other cluster's circuit has."""
+    own = found.result.circuits[number]
+    counts = [f"{desk.bundle.layer(name).label} {int(mask.sum()):,}" for name, mask in own.items() if bool(mask.any())]
+    others = {
+        unit for other, circuit in enumerate(found.result.circuits) if other != number for unit in _filters(circuit)
+    }
+    alone = [(str(unit), desk.label(unit)) for unit in reversed(_filters(own)) if unit not in others]
+    words = f"{len(alone):,} of its filters are in no other circuit" + (":" if alone else ".")
+    rows = [hint(f"Kernels by layer: {', '.join(counts) or 'none'}"), hint(words)]
+    return [*rows, dmc.Group(chips(alone, f"cluster{number}", _ALONE), gap=2)]
+
+
+def _filters(circuit: Mapping[str, Tensor]) -> list[Filter]:
+    return [Filter(name, unit) for name, mask in circuit.items() for unit in mask.any(1).nonzero().flatten().tolist()]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:

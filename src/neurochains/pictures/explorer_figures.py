@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from neurochains.pictures.explorer_view import NetworkView, typed
 
-__all__ = ["BALANCE", "INK", "network_figure", "node_symbols"]
+__all__ = ["BALANCE", "INK", "network_figure", "node_sizes", "node_symbols"]
 
 Figure = dict[str, Any]
 Array = NDArray[Any]
@@ -35,6 +35,7 @@ def network_figure(
     off: Collection[int] = (),
     marked: Collection[int] = (),
     scale: float = 1.0,
+    width: float = 1.0,
 ) -> Figure:
     """Return the network in space.
 
@@ -44,9 +45,10 @@ def network_figure(
         off: nodes that are switched off.
         marked: nodes of a chain; where there are some, all others fade.
         scale: of the points' size.
+        width: of the kernels, times what is usual.
     """
     where = np.column_stack([view.column * _STEP, view.places])
-    kernels = [_kernels(view, where, part) for part in range(len(_WIDTHS))]
+    kernels = [_kernels(view, where, part, width) for part in range(len(_WIDTHS))]
     arcs = [_arcs(view, blocks=blocks) for blocks in (False, True)]
     data = [_nodes(view, where, selected, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
     return {"data": data, "layout": _layout(view)}
@@ -106,7 +108,7 @@ def _said(label: str, score: float) -> str:
     return label if np.isnan(score) else f"{label}: {score:.4g}"
 
 
-def _kernels(view: NetworkView, where: Array, part: int) -> Figure:
+def _kernels(view: NetworkView, where: Array, part: int, width: float) -> Figure:
     """Return the kernels of one width: source, target and a gap for each."""
     chosen = (view.strength >= _BOUNDS[part]) & (view.strength < _BOUNDS[part + 1])
     edges = view.edges[chosen]
@@ -119,7 +121,7 @@ def _kernels(view: NetworkView, where: Array, part: int) -> Figure:
         "name": ("weak", "middle", "strong")[part] + " kernels",
         **dict(zip("xyz", map(typed, (x, y, z)))),
         "line": {
-            "width": _WIDTHS[part],
+            "width": _WIDTHS[part] * width,
             "color": typed(np.repeat(view.balance[chosen], 3)),
             "cmin": -1,
             "cmax": 1,

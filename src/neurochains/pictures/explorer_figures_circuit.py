@@ -22,7 +22,12 @@ _SIDE, _KERNEL = 0.78, 0.22
 
 
 def circuit_plan_figure(
-    view: CircuitView, *, selected: int = -1, off: Collection[int] = (), scale: float = 1.0
+    view: CircuitView,
+    *,
+    selected: int = -1,
+    off: Collection[int] = (),
+    scale: float = 1.0,
+    width: float = 1.0,
 ) -> Figure:
     """Return a circuit in the plane.
 
@@ -30,7 +35,8 @@ def circuit_plan_figure(
         view: what to draw.
         selected: the number of a node; what is no neighbour of it fades. -1 for none.
         off: nodes that are switched off.
-        scale: of the pictures.
+        scale: of the filters' pictures, times what is usual.
+        width: of the kernels, and of their pictures, likewise.
     """
     places = _places(view)
     near = _near(view, selected)
@@ -41,11 +47,11 @@ def circuit_plan_figure(
         if node in view.thumbnails
     ]
     images += [
-        _image(view.kernels[edge], _middle(view, places, edge), _KERNEL * scale, 1.0)
+        _image(view.kernels[edge], _middle(view, places, edge), _KERNEL * width, 1.0)
         for edge in view.edges
         if edge in view.kernels and _lit(view, edge, near, selected)
     ]
-    shapes = [_line(view, places, edge, lit=_lit(view, edge, near, selected)) for edge in view.edges]
+    shapes = [_line(view, places, edge, width, lit=_lit(view, edge, near, selected)) for edge in view.edges]
     data = [_nodes(view, places, selected, off), _kernels(view, places)]
     return {"data": data, "layout": {**_layout(view, places), "images": images, "shapes": shapes}}
 
@@ -79,11 +85,13 @@ def _image(source: str, place: tuple[float, float], side: float, opacity: float)
     return {"source": source, "xref": "x", "yref": "y", **where, "opacity": opacity, "layer": "above"}
 
 
-def _line(view: CircuitView, places: Mapping[int, tuple[float, float]], edge: int, *, lit: bool) -> Figure:
+def _line(
+    view: CircuitView, places: Mapping[int, tuple[float, float]], edge: int, width: float, *, lit: bool
+) -> Figure:
     (x0, y0), (x1, y1) = (places[node] for node in view.network.edges[edge].tolist())
     tone = float(view.network.balance[edge])
     colour = _EVEN if abs(tone) < 0.1 else (_EXCITES if tone > 0 else _INHIBITS)
-    line = {"color": colour, "width": 0.6 + 3.4 * float(view.network.strength[edge])}
+    line = {"color": colour, "width": width * (0.6 + 3.4 * float(view.network.strength[edge]))}
     shape = {"type": "line", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "layer": "below"}
     return {**shape, "line": line, "opacity": 0.75 if lit else _FAINT}
 

@@ -1,6 +1,6 @@
 /* What runs in the browser: splitting the address into parts, completing names, noticing that the server is gone. */
 window.dash_clientside = window.dash_clientside || {};
-window.dash_clientside.explorer = {
+window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer || {}, {
   split(search, parts, ...old) {
     const given = new URLSearchParams(search || "");
     const open = given.get("panel") || "filter";
@@ -52,5 +52,5 @@ window.dash_clientside.explorer = {
       return ["The explorer does not answer. Once it is started again on this address, the page goes on by itself.", keep];
     }
   },
-};
+});
 document.addEventListener("fullscreenchange", () => window.dispatchEvent(new Event("resize")));
