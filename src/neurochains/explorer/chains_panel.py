@@ -29,7 +29,7 @@ def layout(desk: Desk) -> Any:
     return [
         dmc.MultiSelect(
             id=ids.CHAIN_PICK, label="Chains and circuits (one, or two to compare)", data=known, value=[], maxValues=2,
-            size="xs", mt="xs", clearable=True,
+            size="xs", mt="xs", clearable=True, searchable=True,
         ),
         html.Div(id=ids.CHAIN_SHOWN),
     ]  # fmt: skip

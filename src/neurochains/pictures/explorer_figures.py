@@ -186,8 +186,8 @@ def _layout(view: NetworkView) -> Figure:
             "yaxis": {**hidden, "range": [-1.2, 1.2]},
             "zaxis": hidden,
             "aspectmode": "manual",
-            "aspectratio": {"x": min(3.2, 1.0 + 0.16 * columns), "y": 0.9, "z": 1.0},
-            "camera": {"eye": {"x": -0.7, "y": -2.1, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.08}},
+            "aspectratio": {"x": min(2.6, 1.2 + 0.1 * columns), "y": 0.9, "z": 1.0},
+            "camera": {"eye": {"x": -0.9, "y": -3.0, "z": 0.9}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
         },
         "hoverlabel": {"font": {"size": 12}},
     }
