@@ -114,7 +114,6 @@ def _shown(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(ids.CHAIN_SHOWN, "children"),
-        Output(ids.CHAIN_NEED, "data"),
         Output(ids.CHAIN_PICK, "value"),
         Input(part("chains"), "data"),
         Input(ids.CHAIN_DONE, "data"),
@@ -122,12 +121,16 @@ def _shown(app: Dash, desk: Desk) -> None:
     )
     def show(_part: str | None, done: Any, search: str | None) -> Any:
         view = View.parse(search)
-        numbers = desk.shown(view)
-        wanted = numbers[0] if len(numbers) == 1 and _open(desk, numbers[0]) else None
         failed = (done or {}).get("said")
-        if failed and (done or {}).get("number") == wanted:
-            return said(failed), no_update, no_update
-        return told(lambda: shown(desk, view)), no_update if wanted is None else wanted, [str(n) for n in numbers]
+        if failed and (done or {}).get("number") == _wanted(desk, view):
+            return said(failed), no_update
+        return told(lambda: shown(desk, view)), [str(number) for number in desk.shown(view)]
+
+    # not the callback above: Dash starts none again from what it has started itself
+    @app.callback(Output(ids.CHAIN_NEED, "data"), Input(part("chains"), "data"), State(ids.URL, "search"))
+    def need(_part: str | None, search: str | None) -> Any:
+        wanted = _wanted(desk, View.parse(search))
+        return no_update if wanted is None else wanted
 
     @app.callback(
         output=Output(ids.CHAIN_DONE, "data"),
@@ -143,9 +146,11 @@ def _shown(app: Dash, desk: Desk) -> None:
         return {"number": number}
 
 
-def _open(desk: Desk, number: int) -> bool:
-    """Return whether the paths of a chain have to be found yet."""
-    return desk.runs[number].has_paths and not desk.paths.has(number)
+def _wanted(desk: Desk, view: View) -> int | None:
+    """Return the number of the chain whose paths have to be found yet, None if there is none."""
+    numbers = desk.shown(view)
+    known = len(numbers) != 1 or not desk.runs[numbers[0]].has_paths or desk.paths.has(numbers[0])
+    return None if known else numbers[0]
 
 
 def _choosing(app: Dash) -> None:

@@ -68,7 +68,7 @@ def offline_page(desk: Desk, view: View) -> str:
     tiles = "".join(_tile(desk, row) for row in rows)
     said = "; ".join(f"{name}: {value}" for name, value in answer(desk, view).result.settings.items())
     return _PAGE.format(
-        title=escape(view.expression), said=escape(said), counts=escape(counted(desk, view, drawn)), tiles=tiles,
+        title=escape(view.expression), said=escape(said), counts=escape(counted(drawn)), tiles=tiles,
         panel=PANEL_HERE, script=get_plotlyjs(), data=data,
     )  # fmt: skip
 
@@ -89,7 +89,9 @@ _PAGE = """<!doctype html>
  content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'">
 <style>body{{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#212529;background:#fff}}
 #graph{{height:72vh;border:1px solid #dee2e6}}
-figure{{display:inline-block;margin:6px;font-size:12px}}img{{width:72px;height:72px;object-fit:contain}}</style></head>
+figure{{display:inline-block;margin:6px;font-size:12px}}img{{width:72px;height:72px;object-fit:contain}}
+td,th{{padding:1px 14px 1px 0;text-align:left}}section{{max-width:640px}}
+.kernel-row{{display:grid;grid-template-columns:80px 80px 80px 1fr;gap:6px}}</style></head>
 <body><h1>{title}</h1><p>{said}<br>{counts}</p><div id="graph"></div>{panel}{tiles}
 <script>{script}</script>
 <script>const figure = {data};

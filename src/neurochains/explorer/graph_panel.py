@@ -10,17 +10,19 @@ from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 from neurochains.errors import ExpressionError, NeuroChainsError
 from neurochains.explorer import box, ids
 from neurochains.explorer.asking import NotMeasured
+from neurochains.explorer.comparing import shared
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
 from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.view import View
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.pictures.explorer_figures import network_figure, node_sizes, node_symbols
+from neurochains.pictures.explorer_figures import MARKS, network_figure, node_sizes, node_symbols
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
-__all__ = ["callbacks", "clicked", "counted", "figure", "layout", "selected_patch"]
+__all__ = ["callbacks", "clicked", "counted", "figure", "layout", "legend", "selected_patch"]
 
+_NO_MARKS = "Filters: larger, the larger the score"
 _EMPTY = {"data": [{"type": "scatter3d", "x": [], "y": [], "z": [], "marker": {}}], "layout": {}}
 
 
@@ -58,26 +60,38 @@ def _slider(name: str, words: str) -> Any:
 
 def _legend() -> Any:
     words = (("#c0322b", "excites"), ("#9a9a9a", "even"), ("#2166ac", "inhibits"))
-    lines = [html.Span([html.I(style={"background": colour}), word]) for colour, word in words]
-    return html.Div(["Kernels:", *lines, "Filters: larger, the larger the score"], className="legend")
+    lines = [_sample(colour, word) for colour, word in words]
+    marks = html.Span(_NO_MARKS, id=ids.MARKS)
+    return html.Div(["Kernels:", *lines, marks], className="legend")
+
+
+def _sample(colour: str, word: str) -> Any:
+    return html.Span([html.I(style={"background": colour}), word])
+
+
+def legend(desk: Desk, view: View, drawn: Drawn) -> Any:
+    """Return what the marks of filters mean."""
+    groups = _marked(desk, view, drawn)
+    samples = [_sample(colour, f"{words} ({len(nodes):,})") for colour, (words, nodes) in zip(MARKS, groups)]
+    return [html.Span("Filters:"), *samples] if groups else _NO_MARKS
 
 
 def figure(desk: Desk, view: View, drawn: Drawn) -> dict[str, Any]:
     """Return the figure of a view."""
     node = drawn.node(desk.unit(view.unit))
-    wishes: dict[str, Any] = {"off": off_nodes(desk, view, drawn), "scale": view.size, "width": view.width}
+    marked = [group for _, group in _marked(desk, view, drawn)]
+    off = off_nodes(desk, view, drawn)
+    wishes: dict[str, Any] = {"selected": node, "off": off, "marked": marked, "scale": view.size, "width": view.width}
     if view.graph == "2d":
-        return circuit_plan_figure(circuit_view(desk, drawn, node), selected=node, **wishes)
-    return network_figure(drawn.view, selected=node, marked=_marked(desk, view, drawn), **wishes)
+        return circuit_plan_figure(circuit_view(desk, drawn, node), **wishes)
+    return network_figure(drawn.view, **wishes)
 
 
-def counted(desk: Desk, view: View, drawn: Drawn) -> str:
+def counted(drawn: Drawn) -> str:
     """Return how many filters and kernels are shown, of how many."""
     shown, total = len(set(drawn.kernels)), drawn.total
     kernels = f"{shown:,} of {total:,} kernels" if shown < total else f"{total:,} kernels"
-    names = [desk.title(number) for number in desk.shown(view)]
-    more = f"; marked: {' and '.join(names)}" if names else ""
-    return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}{more}"
+    return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}"
 
 
 def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
@@ -112,9 +126,17 @@ def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
     return [node for node in nodes if node >= 0]
 
 
-def _marked(desk: Desk, view: View, drawn: Drawn) -> list[int]:
-    units = {unit for number in desk.shown(view) for unit in desk.runs[number].units}
-    return [node for node, unit in enumerate(drawn.units) if unit in units]
+def _marked(desk: Desk, view: View, drawn: Drawn) -> list[tuple[str, list[int]]]:
+    """Return the nodes to mark, by what they are in: one chain or circuit, or both of two, one alone, or the other."""
+    numbers = desk.shown(view)
+    if len(numbers) < 2:
+        groups = [(f"in {desk.title(number)}", desk.runs[number].units) for number in numbers]
+    else:
+        found, names = shared(*(desk.runs[number] for number in numbers)), map(desk.title, numbers)
+        words = ("in both", *(f"only in {name}" for name in names))
+        groups = list(zip(words, (found.both, found.first, found.second)))
+    places = {unit: node for node, unit in enumerate(drawn.units)} if groups else {}
+    return [(words, [places[unit] for unit in units if unit in places]) for words, units in groups]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
@@ -133,6 +155,7 @@ def _drawing(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure"),
         Output(ids.GRAPH_SAID, "children"),
         Output(ids.COUNTS, "children"),
+        Output(ids.MARKS, "children"),
         Input(part("graph"), "data"),
         Input(ids.MEASURED, "data"),
         State(ids.URL, "search"),
@@ -140,18 +163,18 @@ def _drawing(app: Dash, desk: Desk) -> None:
     )
     def redraw(_part: str | None, measured: Any, search: str | None) -> Any:
         if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
-            return no_update, no_update, no_update
+            return [no_update] * 4
         try:
             view = View.parse(search)
             drawn = draw(desk, view)
-            text = counted(desk, view, drawn)
-            return figure(desk, view, drawn), hint(text), hint(text)
+            text = counted(drawn)
+            return figure(desk, view, drawn), hint(text), hint(text), legend(desk, view, drawn)
         except NotMeasured:
-            return no_update, hint("Measuring ..."), no_update
+            return no_update, hint("Measuring ..."), no_update, no_update
         except ExpressionError:  # the panel of the question says what is wrong
-            return no_update, hint("The graph still shows the query before."), None
+            return no_update, hint("The graph still shows the query before."), None, no_update
         except (NeuroChainsError, OSError) as error:
-            return no_update, hint("The graph still shows the query before."), said(str(error))
+            return no_update, hint("The graph still shows the query before."), said(str(error)), no_update
 
 
 def _selecting(app: Dash, desk: Desk) -> None:

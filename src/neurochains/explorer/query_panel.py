@@ -251,7 +251,6 @@ def _measuring(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.QUERY_SAID, "children"),
         Output(ids.WORKING, "children", allow_duplicate=True),
-        Output(ids.MADE, "data"),
         Input(part("query"), "data"),
         Input(ids.MEASURED, "data"),
         Input(ids.AGAIN, "data"),
@@ -260,9 +259,16 @@ def _measuring(app: Dash, desk: Desk) -> None:
     def describe_query(search: str | None, measured: Any, _again: Any) -> Any:
         failed = isinstance(measured, dict) and measured.get("search") == search and measured.get("said")
         if ctx.triggered_id == ids.MEASURED and failed:
-            return said(failed), None, no_update
+            return said(failed), None
         shown, wanted = describe(desk, View.parse(search))
-        return shown, hint("Measuring ...") if wanted else None, search if wanted else no_update
+        return shown, hint("Measuring ...") if wanted else None
+
+    # not the callback above: Dash starts none again from what it has started itself
+    @app.callback(
+        Output(ids.MADE, "data"), Input(part("query"), "data"), Input(ids.AGAIN, "data"), prevent_initial_call=True
+    )
+    def need(search: str | None, _again: Any) -> Any:
+        return search if describe(desk, View.parse(search))[1] else no_update
 
     @app.callback(
         output=Output(ids.MEASURED, "data"),

@@ -6,17 +6,17 @@ and kernels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from neurochains.pictures.explorer_figures import INK
+from neurochains.pictures.explorer_figures import INK, MARKS
 from neurochains.pictures.explorer_view import CircuitView
 
 __all__ = ["circuit_plan_figure"]
 
 Figure = dict[str, Any]
 _INHIBITS, _EXCITES, _EVEN = "#2166ac", "#c0322b", "#9a9a9a"
-_SELECTED, _OFF = "#e8590c", "#1c1c1c"
+_SELECTED, _OFF = "#e8590c", "#ae3ec9"
 _FAINT = 0.07
 _SIDE, _KERNEL = 0.78, 0.22
 
@@ -26,6 +26,7 @@ def circuit_plan_figure(
     *,
     selected: int = -1,
     off: Collection[int] = (),
+    marked: Sequence[Collection[int]] = (),
     scale: float = 1.0,
     width: float = 1.0,
 ) -> Figure:
@@ -35,6 +36,7 @@ def circuit_plan_figure(
         view: what to draw.
         selected: the number of a node; what is no neighbour of it fades. -1 for none.
         off: nodes that are switched off.
+        marked: groups of nodes, such as those of a chain, outlined in the colours of `MARKS`; all others fade.
         scale: of the filters' pictures, times what is usual.
         width: of the kernels, and of their pictures, likewise.
     """
@@ -42,7 +44,7 @@ def circuit_plan_figure(
     near = _near(view, selected)
     side = min(1.2, _SIDE * scale)
     images = [
-        _image(view.thumbnails[node], places[node], side, 1.0 if node in near else 0.25)
+        _image(view.thumbnails[node], places[node], side, 1.0 if node in near and _in(node, marked) else 0.25)
         for node in view.nodes
         if node in view.thumbnails
     ]
@@ -52,7 +54,7 @@ def circuit_plan_figure(
         if edge in view.kernels and _lit(view, edge, near, selected)
     ]
     shapes = [_line(view, places, edge, width, lit=_lit(view, edge, near, selected)) for edge in view.edges]
-    data = [_nodes(view, places, selected, off), _kernels(view, places)]
+    data = [_nodes(view, places, selected, off, marked), _kernels(view, places)]
     return {"data": data, "layout": {**_layout(view, places), "images": images, "shapes": shapes}}
 
 
@@ -102,8 +104,20 @@ def _middle(view: CircuitView, places: Mapping[int, tuple[float, float]], edge: 
     return x0 + 0.62 * (x1 - x0), y0 + 0.62 * (y1 - y0)
 
 
-def _nodes(view: CircuitView, places: Mapping[int, tuple[float, float]], selected: int, off: Collection[int]) -> Figure:
-    lines = [_SELECTED if node == selected else _OFF if node in off else "rgba(0,0,0,0)" for node in view.nodes]
+def _in(node: int, marked: Sequence[Collection[int]]) -> bool:
+    return not marked or any(node in group for group in marked)
+
+
+def _nodes(
+    view: CircuitView,
+    places: Mapping[int, tuple[float, float]],
+    selected: int,
+    off: Collection[int],
+    marked: Sequence[Collection[int]],
+) -> Figure:
+    colours = {node: MARKS[place] for place, group in enumerate(marked) for node in group}
+    colours |= dict.fromkeys(off, _OFF) | {selected: _SELECTED}
+    lines = [colours.get(node, "rgba(0,0,0,0)") for node in view.nodes]
     return {
         "type": "scatter",
         "mode": "markers+text",

@@ -48,7 +48,8 @@
       plot.replaceWith(image);
     });
     copy.querySelectorAll("input, script, iframe, [class*=Input], [class*=Switch], .drop").forEach((part) => part.remove());
-    copy.querySelectorAll("button").forEach((part) => part.replaceWith(...part.childNodes));
+    copy.querySelectorAll("button[id]").forEach((part) => part.id.startsWith("{") || part.remove());
+    copy.querySelectorAll("button").forEach((part) => part.replaceWith(...part.childNodes, " "));
     copy.querySelectorAll("[id], [class]").forEach((part) => { part.removeAttribute("id"); if (!part.className.includes?.("row")) part.removeAttribute("class"); });
     return "<section>" + copy.innerHTML + "</section>";
   };
