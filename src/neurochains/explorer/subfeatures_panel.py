@@ -40,7 +40,7 @@ class Found:
     result: SubFeatures
     places: NDArray[Any]
     images: tuple[tuple[int, int], ...]
-    visuals: tuple[NDArray[Any], ...]
+    visuals: tuple[NDArray[Any], ...] = ()
 
 
 def layout() -> Any:
@@ -74,6 +74,7 @@ def find(desk: Desk, view: View, tell: Tell) -> None:
     tell("Placing the patches ...")
     vectors = result.patches.vectors.numpy()
     points = embed(vectors) if len(vectors) > 2 else np.zeros((len(vectors), 2))
+    desk.subfeatures.put(unit, Found(result, points, tuple(places)))  # shown where the painting is stopped
     visuals = _visuals(desk, result, tell)
     desk.subfeatures.put(unit, Found(result, points, tuple(places), visuals))
 
@@ -166,10 +167,11 @@ def callbacks(app: Dash, desk: Desk) -> None:
         Output(ids.SUB_SHOWN, "children"),
         Input(part("subfeatures"), "data"),
         Input(ids.SUB_DONE, "data"),
+        Input(ids.SUB_STOP, "n_clicks"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def show(_part: str | None, done: Any, search: str | None) -> Any:
+    def show(_part: str | None, done: Any, _stopped: Any, search: str | None) -> Any:
         view = View.parse(search)
         if (done or {}).get("said") and (done or {}).get("unit") == view.unit:
             return said(done["said"])

@@ -94,7 +94,8 @@ class View:
         0.5
         """
         try:
-            given = parse_qs((search or "").removeprefix("?"), max_num_fields=2 * _MOST)
+            text = search if isinstance(search, str) else ""
+            given = parse_qs(text.removeprefix("?"), max_num_fields=2 * _MOST)
         except ValueError:
             return cls()
         found = {field.name: _read(field.name, field.default, given.get(field.name, [])) for field in fields(cls)}
