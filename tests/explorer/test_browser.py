@@ -115,7 +115,7 @@ def test_blocks_go_off_and_come_back(opened):
     made.get_by_role("button", name="L10", exact=True).click()
     made.wait_for_selector("#ablation-bars .barlayer")
     made.wait_for_selector("#ablation-scores table")
-    assert "keep their answer" in made.locator("#ablation-scores").inner_text()
+    assert "carry" in made.locator("#ablation-scores").inner_text()
     made.get_by_role("button", name="Undo").click()
     made.wait_for_function("document.getElementById('ablation-result').innerText.includes('whole')")
 
@@ -157,7 +157,7 @@ def test_a_box_weighs_filters_and_switches_them_off(opened, running):
     assert "of the score" in made.locator("#boxed").inner_text()
     made.locator("#boxed-off").click()
     made.wait_for_url("**off=**")
-    assert made.get_by_role("tab", name="Ablation").get_attribute("aria-selected") == "true"
+    made.get_by_role("tab", name="Ablation", selected=True).wait_for()
 
 
 def test_a_measured_query_can_be_cancelled_and_asked_again(opened):

@@ -178,9 +178,17 @@ def _drawing(app: Dash, desk: Desk) -> None:
 
 
 def _selecting(app: Dash, desk: Desk) -> None:
+    # drawing in space takes the browser long: the panel of the filter is filled before
+    app.clientside_callback(
+        "window.dash_clientside.explorer.later",
+        Output(ids.SELECTED, "data"),
+        Input(part("select"), "data"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output(ids.GRAPH, "figure", allow_duplicate=True),
-        Input(part("select"), "data"),
+        Input(ids.SELECTED, "data"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )

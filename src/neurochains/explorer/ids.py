@@ -23,7 +23,7 @@ WORKING = "working"
 GRAPH, GRAPH_KIND, GRAPH_SAID, GRAPH_BOX, GRAPH_DRAWN, FULL, NODE_SIZE, KERNEL_SIZE = (
     "graph", "graph-kind", "graph-said", "graph-box", "graph-drawn", "full", "node-size", "kernel-size",
 )  # fmt: skip
-BOXED, BOXED_OFF, MARKS = "boxed", "boxed-off", "marks"
+BOXED, BOXED_OFF, MARKS, SELECTED = "boxed", "boxed-off", "marks", "selected"
 SAVE_CSV, SAVE_HTML, SAVED, PAGE_MADE = "save-csv", "save-html", "saved", "page-made"
 SAVE_SVG, SAVE_PNG, SAVE_TABLES, SAVE_DONE = "save-svg", "save-png", "save-tables", "save-done"
 

@@ -32,6 +32,11 @@ window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer 
     return window.dash_clientside.no_update;
   },
 
+  async later(text) {
+    await new Promise((done) => setTimeout(done, 250));
+    return text;
+  },
+
   full(clicks) {
     const box = document.getElementById("graph-box");
     if (!clicks || !box) return window.dash_clientside.no_update;
