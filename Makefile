@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo explore test check bench
 
 setup: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 # Extracts a chain from a bundled network, writes its report and prints where it is.
 demo: setup
 	$(BIN)/neurochains demo
+
+# Opens the explorer on a bundled network: make explore PORT=8060 NO_BROWSER=1
+explore: setup
+	$(BIN)/neurochains explore $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(NO_BROWSER)),--no-browser)
 
 # Two processes with one thread each: more threads than cores make the tests slower.
 test: setup

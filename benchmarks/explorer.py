@@ -19,8 +19,17 @@ from typing import Any
 
 from benchmarks.browser import page, settle
 
-START = "from neurochains.cli import main; main()"
-QUERY = '"red striped disc" - overall'
+START = """
+import json, sys
+from neurochains.explorer import explore
+from neurochains.network import load_model
+model = load_model(sys.argv[2], pretrained=False) if sys.argv[2] else None
+with explore(sys.argv[1], model=model, port=0) as running:
+    print(json.dumps({"url": running.url}), flush=True)
+    running.wait()
+"""
+SHAPES = "shapes:vgg"
+QUERIES = {True: ("overall", '"red striped disc" - overall'), False: ("overall", "first - second")}
 FILL = "document.querySelector('#filter-head h2')?.innerText"
 FULL = "document.querySelectorAll('#filter-kernels .kernel-row').length > 0"
 
@@ -28,14 +37,15 @@ FULL = "document.querySelectorAll('#filter-kernels .kernel-row').length > 0"
 def main(arguments: list[str]) -> int:
     """Measure, and print what was found as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks explorer", description=__doc__)
-    parser.add_argument("--bundle", help="what prepare wrote; the bundled network, prepared now, if left out")
-    parser.add_argument("--query", default=None)
+    parser.add_argument("--bundle", help="what prepare wrote; made now, on noise or the shapes data, if left out")
+    parser.add_argument("--model", default=SHAPES, help="of the bundle; one of a library has random weights")
+    parser.add_argument("--queries", nargs=2, default=None, metavar="EXPRESSION", help="that are asked in turn")
     parser.add_argument("--clicks", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        place = options.bundle or _prepared(folder)
-        server, url = _served(place)
+        place = options.bundle or _prepared(folder, options.model)
+        server, url = _served(place, "" if options.model == SHAPES else options.model)
         try:
             print(json.dumps(_measured(server.pid, url, options), indent=2))
         finally:
@@ -44,18 +54,28 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _prepared(folder: str) -> str:
+def _prepared(folder: str, name: str) -> str:
+    import torch
+
     from neurochains.circuits import prepare
     from neurochains.data import Task
     from neurochains.network import load_model
+    from neurochains.preprocess import Preprocess
 
     place = os.path.join(folder, "bundle")
-    prepare(load_model("shapes:vgg"), Task.shapes(64), place, projection="pca")
+    if name == SHAPES:
+        prepare(load_model(name), Task.shapes(64), place, projection="pca")
+        return place
+    pixels = torch.randint(0, 256, (4, 3, 224, 224), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    how = Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3)
+    names = ["first", "second", *(f"class {number}" for number in range(2, 1000))]
+    task = Task((pixels.float() / 255 - 0.5) / 0.5, [0, 0, 1, 1], names, pixels=pixels)
+    prepare(load_model(name, pretrained=False), task, place, projection="pca", preprocess=how)
     return place
 
 
-def _served(place: str) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-c", START, "explore", place, "--no-browser", "--json", "--port", "0"]
+def _served(place: str, model: str) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-c", START, place, model]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603 - ours
     assert server.stdout is not None
     text = ""
@@ -69,9 +89,9 @@ def _served(place: str) -> tuple[subprocess.Popen[str], str]:
 def _measured(server: int, url: str, options: argparse.Namespace) -> dict[str, Any]:
     with page() as (made, wrong):
         timer = _Timer(server)
-        found = {"page": timer.of(lambda: _open(made, url))}
-        query = options.query or QUERY
-        found["query"] = timer.best(options.rounds, lambda n: _ask(made, query if n % 2 else "overall"))
+        found: dict[str, Any] = {"page": timer.of(lambda: _open(made, url))}
+        queries = options.queries or QUERIES[options.model == SHAPES]
+        found["query"] = timer.best(options.rounds, lambda n: _ask(made, queries[(n + 1) % 2]))
         found["figure"] = _figure(made)
         units = _units(made)
         found["filter"] = timer.best(options.rounds, lambda n: _select(made, units[n % len(units)]))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+import torch
 from benchmarks.browser import find_chromium, page, settle
 
+from neurochains.chains import Chain, Scores
 from neurochains.circuits import Bundle, prepare
 from neurochains.data import Task
-from neurochains.network import load_model
+from neurochains.network import Network, load_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,7 +27,11 @@ def running(tmp_path_factory):
 
     model, task = load_model("shapes:vgg"), Task.shapes(32)
     place = prepare(model, task, tmp_path_factory.mktemp("bundles") / "shapes", projection="pca").folder.place
-    with explore(Bundle.open(place), model=model, port=0) as explorer:
+    network = Network.trace(model, task.images[:1])
+    dice = torch.Generator().manual_seed(0)
+    halves = [{x.name: (torch.rand(x.units, generator=dice) > 0.4).float() for x in network.scored()} for _ in "ab"]
+    chains = [Chain(network, task, Scores(units)) for units in halves]
+    with explore(Bundle.open(place), model=model, chains=chains, port=0) as explorer:
         yield explorer
 
 
@@ -44,9 +50,8 @@ def open_panel(made, name):
 
 def test_a_link_shows_its_view(opened):
     made, _ = opened
-    made.wait_for_selector("#graph .scatterlayer")
+    made.wait_for_function("document.getElementById('graph-said').innerText.includes('of 520 filters')")
     assert made.locator("#filter-head h2").inner_text() == "L3_5"
-    assert "of 520 filters" in made.locator("#graph-said").inner_text()
     assert made.locator("#filter-crops img").count() > 0
 
 
@@ -109,6 +114,8 @@ def test_blocks_go_off_and_come_back(opened):
     made.locator("#ablation-list").wait_for()
     made.get_by_role("button", name="L10", exact=True).click()
     made.wait_for_selector("#ablation-bars .barlayer")
+    made.wait_for_selector("#ablation-scores table")
+    assert "carry" in made.locator("#ablation-scores").inner_text()
     made.get_by_role("button", name="Undo").click()
     made.wait_for_function("document.getElementById('ablation-result').innerText.includes('whole')")
 
@@ -120,6 +127,70 @@ def test_a_reload_changes_nothing(opened):
     made.wait_for_selector("#ablation-result p")
     assert made.url == address
     assert made.get_by_role("tab", name="Ablation").get_attribute("aria-selected") == "true"
+
+
+def test_a_chain_shows_its_paths_and_two_are_parted(opened):
+    made, _ = opened
+    open_panel(made, "Chains")
+    made.locator("#chain-pick").click()
+    made.get_by_role("option", name="chain 1").click()
+    made.wait_for_selector("#chain-shown button[aria-label^='Go to']")
+    assert "Path 1" in made.locator("#chain-shown").inner_text()
+    made.get_by_role("option", name="chain 2").click()
+    made.wait_for_selector("#chain-shown table")
+    made.wait_for_function("document.getElementById('marks').innerText.includes('only in chain 2')")
+    made.keyboard.press("Escape")
+
+
+def test_a_box_weighs_filters_and_switches_them_off(opened, running):
+    made, _ = opened
+    made.goto(f"{running.url}?graph=2d", wait_until="commit")
+    made.wait_for_selector("#graph .scatterlayer")
+    settle(made)
+    made.locator('#graph .modebar-btn[data-title="Box Select"]').click()
+    plot = made.locator("#graph .nsewdrag").bounding_box()
+    made.mouse.move(plot["x"] + 0.3 * plot["width"], plot["y"] + 0.3 * plot["height"])
+    made.mouse.down()
+    made.mouse.move(plot["x"] + 0.6 * plot["width"], plot["y"] + 0.6 * plot["height"], steps=4)
+    made.mouse.up()
+    made.wait_for_selector("#boxed-off")
+    assert "of the score" in made.locator("#boxed").inner_text()
+    made.locator("#boxed-off").click()
+    made.wait_for_url("**off=**")
+    made.get_by_role("tab", name="Ablation", selected=True).wait_for()
+
+
+def test_a_measured_query_can_be_cancelled_and_asked_again(opened):
+    made, _ = opened
+    made.locator("#target").fill("logit:3")
+    made.locator("#target").press("Tab")
+    made.get_by_role("button", name="Run the query").click()
+    made.wait_for_selector("#cancel:not([disabled])")
+    made.locator("#cancel").click()
+    made.wait_for_function("document.getElementById('working').innerText.includes('Cancelled')")
+    made.get_by_role("button", name="Run the query").click()
+    made.wait_for_function("document.getElementById('query-said').innerText.includes('score above 0')")
+    assert "target=logit" in made.url
+
+
+@pytest.mark.parametrize(
+    ("item", "start"),
+    [
+        ("Ranking of filters", b"rank,label"),
+        ("Figures that are shown (PNG)", b"\x89PNG"),
+        ("This view", b"<!doctype html"),
+    ],
+)
+def test_what_is_shown_can_be_saved(opened, tmp_path, item, start):
+    made, _ = opened
+    made.get_by_role("button", name="Save", exact=True).click()
+    with made.expect_download() as coming:
+        made.get_by_role("menuitem", name=item).click()
+    coming.value.save_as(tmp_path / "saved")
+    settle(made)
+    saved = (tmp_path / "saved").read_bytes()
+    assert saved.startswith(start)
+    assert b"the open panel -->" not in saved
 
 
 def test_the_network_in_space_is_drawn(opened):

@@ -37,7 +37,7 @@ def test_never_more_kernels_than_the_limit_and_the_cut_is_said(desk, monkeypatch
     monkeypatch.setattr(graph, "MOST_EDGES", 20)
     drawn = draw(desk, view)
     assert len(drawn.kernels) == 20 < drawn.total
-    assert counted(desk, view, drawn).endswith(f"20 of {drawn.total:,} kernels")
+    assert counted(drawn).endswith(f"20 of {drawn.total:,} kernels")
 
 
 def test_balance_is_of_signs():

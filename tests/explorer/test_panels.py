@@ -15,7 +15,7 @@ from PIL import Image
 from neurochains.errors import ImageError, SettingsError
 from neurochains.explorer import ablation_panel, chains_panel, filter_panel, image_panel, kernel_panel, visual_panel
 from neurochains.explorer.answers import answers
-from neurochains.explorer.comparing import shared, units_of
+from neurochains.explorer.comparing import shared
 from neurochains.explorer.exports import offline_page, ranking
 from neurochains.explorer.saving import zipped
 from neurochains.explorer.uploads import read_kept
@@ -106,9 +106,9 @@ def test_what_is_off_is_saved_as_a_chain_and_with_kernels_as_a_circuit(desk, net
 
 
 def test_two_chains_are_parted_into_what_is_shared_and_what_is_not(desk, chains):
-    found = shared(*chains)
-    assert len(found.both) + len(found.first) == len(units_of(chains[0]))
-    assert len(found.both) + len(found.second) == len(units_of(chains[1]))
+    found = shared(*desk.runs)
+    assert len(found.both) + len(found.first) == sum(len(kept) for kept in chains[0].filters.values())
+    assert len(found.both) + len(found.second) == sum(len(kept) for kept in chains[1].filters.values())
     assert not set(found.first) & set(found.second)
     assert "only in chain 2" in text(chains_panel.shown(desk, View(chains=("0", "1"))))
     assert "KL 0.250" in text(chains_panel.shown(desk, View(chains=("0",))))

@@ -35,3 +35,9 @@ def test_very_long_addresses_are_cut_not_obeyed():
     assert View.parse("?" + "&".join(f"off=a[{n}]" for n in range(900))).off != ()
     assert View.parse("?" + "&".join(f"off=a[{n}]" for n in range(2000))) == View()
     assert len(View.parse(f"?expression={'a' * 9000}").expression) == 4000
+
+
+def test_sizes_and_switches_are_in_the_address_too():
+    view = View(size=1.4, width=0.6, relu="on")
+    assert View.parse(view.search()) == view
+    assert View.parse("?size=9&width=0&relu=maybe") == View()

@@ -31,7 +31,8 @@ _Bundle = Annotated[
     typer.Argument(metavar="BUNDLE", help="What prepare wrote; if left out, a bundled network."),
 ]
 _Chains = Annotated[
-    list[Path] | None, typer.Option("--chain", metavar="RUN...", help="What extract wrote, of the same network.")
+    list[Path] | None,
+    typer.Option("--chain", metavar="RUN...", help="What extract or circuit wrote, of the same network."),
 ]
 _Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", help="The bundle's network, if not of the zoo.")

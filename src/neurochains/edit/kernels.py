@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from neurochains.edit.scores import shape_scores
-from neurochains.errors import LayerError
+from neurochains.errors import LayerError, did_you_mean
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
 from neurochains.network.nodes import node_shape, output_node
@@ -112,7 +112,11 @@ class KernelNetwork(nn.Module):
 
 
 def scale_kernels(
-    network: Network, kernels: Mapping[str, Tensor], filters: Mapping[str, Tensor] | None = None
+    network: Network,
+    kernels: Mapping[str, Tensor],
+    filters: Mapping[str, Tensor] | None = None,
+    *,
+    skipped: Sequence[str] = (),
 ) -> Network:
     """Return the network with its kernels, and filters, scaled once and for all; the original is not touched.
 
@@ -122,9 +126,10 @@ def scale_kernels(
         network: the traced model.
         kernels: by layer name, scores ``(O, I)``; layers not named keep all.
         filters: by layer name, scores ``(O,)``; layers not named keep all.
+        skipped: names of blocks that pass on what they read; their layers are still there, and lead nowhere.
 
     Raises:
-        LayerError: a name means no layer, or the scores of one have another shape.
+        LayerError: a name means no layer or block, or the scores of one have another shape.
     """
     graph, root = fx.Graph(), nn.Module()
     for name, buffer in network.module.named_buffers():
@@ -147,9 +152,18 @@ def scale_kernels(
 
     weights = {layer.producer: (layer, held) for layer in known}
     sites = {layer.site: (layer, masked) for layer, values in masks.items() if not bool((values == 1).all())}
-    nodes = _copy(network, graph, weights, sites, lambda: None)
+    nodes = _copy(network, graph, weights, sites, lambda: None, passed=_passed(network, skipped))
     graph.output(nodes[output_node(network.module.graph)])
     return _network(network, root, graph)
+
+
+def _passed(network: Network, names: Sequence[str]) -> dict[fx.Node, fx.Node]:
+    """Return, for the exit of each of some blocks, its entry."""
+    known = {block.name: block for block in network.blocks}
+    for name in names:
+        if name not in known:
+            raise LayerError(f"No block is called {name!r}. {did_you_mean(name, known)}".rstrip())
+    return {known[name].exit: known[name].entry for name in names}
 
 
 def cut(network: Network, readout: Readout) -> Network:
@@ -174,8 +188,12 @@ def _copy(
     sites: Mapping[fx.Node, tuple[Layer, Edit]],
     start: Callable[[], None],
     end: fx.Node | None = None,
+    passed: Mapping[fx.Node, fx.Node] | None = None,
 ) -> dict[fx.Node, fx.Node]:
-    """Copy the nodes as far as `end`, with edits of some weights and behind some sites; `start` adds inputs."""
+    """Copy the nodes as far as `end`, with edits of some weights and behind some sites; `start` adds inputs.
+
+    What reads a node of `passed` reads the one that is named for it.
+    """
     nodes: dict[fx.Node, fx.Node] = {}
     for node in network.module.graph.nodes:
         if node.op == "output":
@@ -192,7 +210,7 @@ def _copy(
         if node in sites:
             layer, edit = sites[node]
             copied = edit(graph, copied, layer)
-        nodes[node] = copied
+        nodes[node] = nodes[passed[node]] if passed and node in passed else copied
         if node is end:
             break
     return nodes

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dash_mantine_components as dmc
-import torch
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from neurochains.errors import NeuroChainsError
 from neurochains.explorer import ids
 from neurochains.explorer.answers import answers
+from neurochains.explorer.asking import NotMeasured, answer
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
+from neurochains.explorer.rescoring import find, rescore
 from neurochains.explorer.saving import zipped
-from neurochains.explorer.view import UPLOAD, View
-from neurochains.explorer.widgets import aria, button, card, hint, plot, said, table, told
+from neurochains.explorer.view import View
+from neurochains.explorer.widgets import aria, button, card, go, hint, plot, said, table, told
+from neurochains.explorer.worker import Stopped
 
-__all__ = ["callbacks", "changes", "layout", "listed", "without_last"]
+__all__ = ["callbacks", "changes", "layout", "listed", "scores", "without_last"]
+
+_MOST = 8
 
 
 def layout(desk: Desk) -> Any:
@@ -43,6 +48,8 @@ def layout(desk: Desk) -> Any:
         ),
         html.Div(id=ids.ABLATION_BLOCKS, role="status"),
         html.Div(id=ids.ABLATION_RESULT),
+        html.Div(id=ids.ABLATION_WORKING, role="status", **aria(live="polite")),
+        html.Div(id=ids.ABLATION_SCORES),
     ]
 
 
@@ -87,8 +94,7 @@ def changes(desk: Desk, view: View, uploaded: str | None) -> Any:
     said_so = hint(
         "Mean change of a map, as a share of the mean size of the layer's maps, and the filter it changes most."
     )
-    parts = [card("Predictions", bars), card("Maps", said_so, table(("layer", "change", "most"), rows))]
-    return [*parts, card("Scores", hint(_scores(desk, view)), *_of_set(desk, view))]
+    return [card("Predictions", bars), card("Maps", said_so, table(("layer", "change", "most"), rows))]
 
 
 def _map_rows(desk: Desk, view: View, uploaded: str | None) -> list[tuple[str, str, str]]:
@@ -105,33 +111,37 @@ def _map_rows(desk: Desk, view: View, uploaded: str | None) -> list[tuple[str, s
     return rows
 
 
-def _scores(desk: Desk, view: View) -> str:
-    """Return in words how much of the query's score was switched off."""
-    from neurochains.explorer.asking import answer
+def scores(desk: Desk, view: View, uploaded: str | None) -> Any:
+    """Return how the scores of filters for the chosen image change, as far as they were measured again."""
+    found = find(desk, view, uploaded) if view.off else None
+    if found is None:
+        return None
+    rows = [
+        (go(str(unit), desk.label(unit), f"Go to {desk.label(unit)}", "rescored"), f"{old:.3g}", f"{new:.3g}")
+        for unit, old, new in found.most(_MOST)
+    ]
+    totals = [(desk.bundle.layer(name).label, old, found.after[name]) for name, old in found.before.items()]
+    layers = [(name, f"{float(old.sum()):.3g}", f"{float(new.sum()):.3g}") for name, old, new in totals]
+    kept = [hint(f"Of {found.images} images of this set {found.same} keep their answer.")] if found.images else []
+    return [
+        card("Scores for the chosen image", hint(_carried(desk, view)), *kept),
+        table(("filters that change most", "whole", "without"), rows),
+        table(("sum over a layer", "whole", "without"), layers),
+    ]
 
+
+def _carried(desk: Desk, view: View) -> str:
+    """Return in words how much of the query's score was switched off."""
     found = answer(desk, view)
     units = [unit for text in view.off if (unit := desk.unit(text)) is not None]
     gone = sum(float(found.filters[u.layer][u.index]) for u in units if u.layer in found.filters)
     return f"The filters that are off carry {gone / (found.result.total or 1):.2%} of the score of the query."
 
 
-def _of_set(desk: Desk, view: View) -> list[Any]:
-    """Return how many images of the chosen one's set are still answered as before."""
-    if view.image == UPLOAD:
-        return []
-    index = int(view.image.split(".")[0])
-    count = min(8, len(desk.bundle.sets[index].images))
-    same = 0
-    for image in range(count):
-        other = view.having(image=f"{index}.{image}")
-        pair = [desk.seen(other, None, ablated=ablated).logits.argmax() for ablated in (False, True)]
-        same += int(torch.equal(*pair))
-    return [hint(f"Of {count} images of this set {same} keep their answer.")]
-
-
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _shown(app, desk)
+    _rescoring(app, desk)
     for name, change in ((ids.UNDO, without_last), (ids.RESTORE, lambda view: view.having(off=()))):
 
         @app.callback(
@@ -162,6 +172,7 @@ def _shown(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.ABLATION_LIST, "children"),
         Output(ids.ABLATION_RESULT, "children"),
+        Output(ids.ABLATION_NEED, "data"),
         Input(part("ablation"), "data"),
         State(ids.URL, "search"),
         State(ids.UPLOADED, "data"),
@@ -169,4 +180,39 @@ def _shown(app: Dash, desk: Desk) -> None:
     )
     def show(_part: str | None, search: str | None, uploaded: str | None) -> Any:
         view = View.parse(search)
-        return listed(desk, view), told(lambda: changes(desk, view, uploaded))
+        wanted = bool(view.off) and find(desk, view, uploaded) is None
+        return listed(desk, view), told(lambda: changes(desk, view, uploaded)), search if wanted else no_update
+
+
+def _rescoring(app: Dash, desk: Desk) -> None:
+    """Measure the scores again in the background, and show them."""
+
+    @app.callback(
+        output=Output(ids.ABLATION_DONE, "data"),
+        inputs=[Input(ids.ABLATION_NEED, "data"), State(ids.UPLOADED, "data")],
+        background=True,
+        progress=[Output(ids.ABLATION_WORKING, "children")],
+        progress_default=[""],
+        prevent_initial_call=True,
+    )
+    def work(set_progress: Callable[[Any], None], search: str | None, uploaded: str | None) -> Any:
+        try:
+            rescore(desk, View.parse(search), uploaded, lambda text: set_progress((text,)))
+        except Stopped:
+            return {"search": search}
+        except (NeuroChainsError, NotMeasured, OSError) as error:
+            return {"search": search, "said": str(error)}
+        return {"search": search}
+
+    @app.callback(
+        Output(ids.ABLATION_SCORES, "children"),
+        Input(part("ablation"), "data"),
+        Input(ids.ABLATION_DONE, "data"),
+        State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
+        prevent_initial_call=True,
+    )
+    def show(_part: str | None, done: Any, search: str | None, uploaded: str | None) -> Any:
+        if (done or {}).get("said") and (done or {}).get("search") == search:
+            return said(done["said"])
+        return told(lambda: scores(desk, View.parse(search), uploaded))

@@ -1,11 +1,10 @@
-"""What the network answers to the chosen image: as it is, as a chain, and with what is switched off left out."""
+"""What the network answers to the chosen image: whole, as a chain or circuit, and without what is switched off."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from neurochains.explorer.desk import Desk
@@ -49,12 +48,10 @@ def answers(desk: Desk, view: View, uploaded: str | None = None) -> Answers:
         ArtifactError: the model is not known.
     """
     series = {"original": desk.seen(view, uploaded).logits.softmax(0)}
-    for number in view.chains:
-        if int(number) < len(desk.chains):
-            name, chain = desk.chains[int(number)]
-            image = desk.normalised(desk.pixels(view, uploaded))[None]
-            with torch.no_grad():
-                series[name] = chain.subnetwork.run(desk.network, image)[0].float().cpu().softmax(0)
+    for number in desk.shown(view):
+        logits = desk.runs[number].logits(desk.normalised(desk.pixels(view, uploaded)))
+        if logits is not None:
+            series[desk.title(number)] = logits.softmax(0)
     if view.off:
         series["after ablation"] = desk.seen(view, uploaded, ablated=True).logits.softmax(0)
     label = -1 if view.image == UPLOAD else desk.bundle.sets[int(view.image.split(".")[0])].label

@@ -33,8 +33,8 @@ __all__ = ["build", "layout"]
 
 _TICK = 4000
 _STORES = (
-    ids.MEASURED, ids.MADE, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED, ids.CHAIN_DONE, ids.SUB_DONE,
-    ids.TOP,
+    ids.MEASURED, ids.MADE, ids.AGAIN, ids.SELECTED, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED,
+    ids.CHAIN_DONE, ids.SUB_DONE, ids.TOP, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
 )  # fmt: skip
 _TITLES = {
     "filter": "Filter",

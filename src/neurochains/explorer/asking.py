@@ -83,9 +83,10 @@ class Asked:
         key = self.key(name)
         if self.usual and (key == OVERALL or len(key) == 1):
             return self.desk.bundle.values(name, kernels=kernels)
-        if not self.desk.measured.has((key, *self.settings.values())):
+        found = self.desk.measured.find((key, *self.settings.values()))
+        if found is None:
             raise NotMeasured(name)
-        return self.desk.measured.get((key, *self.settings.values()), NotMeasured)[kernels]
+        return found[kernels]
 
     def key(self, name: str) -> Any:
         """Return what a name means: ``"overall"``, ``(set,)`` or ``(set, image)``.

@@ -1,4 +1,4 @@
-"""The panel of chains: one on the graph with its paths for each class, or two compared."""
+"""The panel of chains and circuits: one on the graph, a chain with its paths for each class, or two compared."""
 
 from __future__ import annotations
 
@@ -15,57 +15,54 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import card, go, hint, picture, said, table, told
+from neurochains.explorer.widgets import card, chips, go, hint, picture, said, table, told
 from neurochains.network import Filter
 
-__all__ = ["callbacks", "chosen", "layout", "shown"]
+__all__ = ["callbacks", "layout", "shown"]
 
 _MOST = 40
-_MEASURES = (("kl", "KL", ".3f"), ("agreement", "agreement", ".0%"), ("accuracy", "accuracy", ".0%"))
 
 
 def layout(desk: Desk) -> Any:
     """Return the panel."""
-    known = [{"value": str(number), "label": f"{number + 1}. {name}"} for number, (name, _) in enumerate(desk.chains)]
+    known = [{"value": str(number), "label": f"{number + 1}. {run.name}"} for number, run in enumerate(desk.runs)]
     return [
         dmc.MultiSelect(
-            id=ids.CHAIN_PICK, label="Chains (one, or two to compare)", data=known, value=[], maxValues=2, size="xs",
-            mt="xs", clearable=True,
+            id=ids.CHAIN_PICK, label="Chains and circuits (one, or two to compare)", data=known, value=[], maxValues=2,
+            size="xs", mt="xs", clearable=True, searchable=True,
         ),
         html.Div(id=ids.CHAIN_SHOWN),
     ]  # fmt: skip
 
 
-def chosen(desk: Desk, view: View) -> list[int]:
-    """Return the numbers of the chains that a view shows."""
-    return [int(number) for number in view.chains if int(number) < len(desk.chains)]
-
-
 def shown(desk: Desk, view: View) -> Any:
     """Return what there is to say about the chosen chains; the paths of one as far as they are known."""
-    numbers = chosen(desk, view)
-    if not desk.chains:
-        return hint("No chain was opened. Start the explorer with: neurochains explore BUNDLE --chain RUN")
+    numbers = desk.shown(view)
+    if not desk.runs:
+        return hint("No chain or circuit was opened. Start the explorer with: neurochains explore BUNDLE --chain RUN")
     if not numbers:
-        return hint("Choose a chain: its filters are marked on the graph.")
+        return hint("Choose one: its filters are marked on the graph.")
     if len(numbers) == 2:
         return _compared(desk, *numbers)
-    paths = desk.paths.has(numbers[0])
-    rows = _paths(desk, numbers[0]) if paths else [hint("Finding the paths of each class ...")]
-    return [_measured(desk, numbers[0]), *rows]
+    run = desk.runs[numbers[0]]
+    return [card(run.name, hint(run.words)), *_inside(desk, numbers[0])]
 
 
-def _measured(desk: Desk, number: int) -> Any:
-    name, chain = desk.chains[number]
-    numbers = [
-        f"{said_as} {chain.metrics[key]:{form}}"
-        for key, said_as, form in _MEASURES
-        if isinstance(chain.metrics.get(key), (int, float))
+def _inside(desk: Desk, number: int) -> list[Any]:
+    """Return the paths through a chain as far as they are known; of a circuit its filters, layer by layer."""
+    if not desk.runs[number].has_paths:
+        return _layers(desk, number)
+    return _paths(desk, number) if desk.paths.has(number) else [hint("Finding the paths of each class ...")]
+
+
+def _layers(desk: Desk, number: int) -> list[Any]:
+    units = desk.runs[number].units
+    names = list(dict.fromkeys(unit.layer for unit in units))
+    inside = {name: tuple(unit for unit in units if unit.layer == name) for name in names}
+    return [
+        card(f"{desk.bundle.layer(name).label}: {len(own):,} filters", _chips(desk, own, name))
+        for name, own in inside.items()
     ]
-    kept, total = chain.subnetwork.kept, chain.subnetwork.total
-    words = [f"{kept:,} of {total:,} filters", *numbers]
-    skipped = f" Skipped blocks: {', '.join(chain.subnetwork.skipped)}." if chain.subnetwork.skipped else ""
-    return card(name, hint(f"{'; '.join(words)}.{skipped}"))
 
 
 def _paths(desk: Desk, number: int) -> list[Any]:
@@ -87,10 +84,8 @@ def _path(desk: Desk, path: Any, place: int) -> Any:
 
 
 def _compared(desk: Desk, first: int, second: int) -> Any:
-    found = shared(desk.chains[first][1], desk.chains[second][1])
-    names = [desk.chains[number][0] for number in (first, second)]
-    if names[0] == names[1]:
-        names = [f"{name} ({number + 1})" for name, number in zip(names, (first, second))]
+    found = shared(desk.runs[first], desk.runs[second])
+    names = [desk.title(number) for number in (first, second)]
     groups = (("in both", found.both), (f"only in {names[0]}", found.first), (f"only in {names[1]}", found.second))
     layers = [x for x in desk.bundle.layers if any(unit.layer == x.name for _, units in groups for unit in units)]
     counts = [Counter(unit.layer for unit in units) for _, units in groups]
@@ -104,20 +99,21 @@ def _compared(desk: Desk, first: int, second: int) -> Any:
 
 
 def _chips(desk: Desk, units: tuple[Filter, ...], place: str) -> Any:
-    chips = [
-        go(str(unit), dmc.Badge(desk.label(unit), variant="default", size="sm", tt="none"), f"Go to {unit}", place)
-        for unit in units[:_MOST]
-    ]
-    more = [hint(f"and {len(units) - _MOST:,} more")] if len(units) > _MOST else []
-    return dmc.Group([*chips, *more], gap=2) if units else hint("None.")
+    named = [(str(unit), desk.label(unit)) for unit in units]
+    return dmc.Group(chips(named, place, _MOST), gap=2) if units else hint("None.")
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
+    _shown(app, desk)
+    _choosing(app)
+
+
+def _shown(app: Dash, desk: Desk) -> None:
+    """Show the chosen chains; the paths of one are found in the background."""
 
     @app.callback(
         Output(ids.CHAIN_SHOWN, "children"),
-        Output(ids.CHAIN_NEED, "data"),
         Output(ids.CHAIN_PICK, "value"),
         Input(part("chains"), "data"),
         Input(ids.CHAIN_DONE, "data"),
@@ -125,12 +121,16 @@ def callbacks(app: Dash, desk: Desk) -> None:
     )
     def show(_part: str | None, done: Any, search: str | None) -> Any:
         view = View.parse(search)
-        numbers = chosen(desk, view)
-        wanted = numbers[0] if len(numbers) == 1 and not desk.paths.has(numbers[0]) else None
         failed = (done or {}).get("said")
-        if failed and (done or {}).get("number") == wanted:
-            return said(failed), no_update, no_update
-        return told(lambda: shown(desk, view)), no_update if wanted is None else wanted, [str(n) for n in numbers]
+        if failed and (done or {}).get("number") == _wanted(desk, view):
+            return said(failed), no_update
+        return told(lambda: shown(desk, view)), [str(number) for number in desk.shown(view)]
+
+    # not the callback above: Dash starts none again from what it has started itself
+    @app.callback(Output(ids.CHAIN_NEED, "data"), Input(part("chains"), "data"), State(ids.URL, "search"))
+    def need(_part: str | None, search: str | None) -> Any:
+        wanted = _wanted(desk, View.parse(search))
+        return no_update if wanted is None else wanted
 
     @app.callback(
         output=Output(ids.CHAIN_DONE, "data"),
@@ -145,6 +145,15 @@ def callbacks(app: Dash, desk: Desk) -> None:
             return {"number": number, "said": str(error)}
         return {"number": number}
 
+
+def _wanted(desk: Desk, view: View) -> int | None:
+    """Return the number of the chain whose paths have to be found yet, None if there is none."""
+    numbers = desk.shown(view)
+    known = len(numbers) != 1 or not desk.runs[numbers[0]].has_paths or desk.paths.has(numbers[0])
+    return None if known else numbers[0]
+
+
+def _choosing(app: Dash) -> None:
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
         Input(ids.CHAIN_PICK, "value"),

@@ -1,37 +1,32 @@
-"""Chains in words and numbers: what they have in common, and the paths of each class through one of them."""
+"""What two chains or circuits have in common, and the paths of each class through one of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from neurochains.chains import Chain
 from neurochains.explorer.desk import Desk
+from neurochains.explorer.runs import Run
 from neurochains.network import Filter
 
-__all__ = ["Shared", "paths_of", "shared", "units_of"]
+__all__ = ["Shared", "paths_of", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The filters of two chains: in both, in the first alone, in the second alone."""
+    """The filters of two runs: in both, in the first alone, in the second alone."""
 
     both: tuple[Filter, ...]
     first: tuple[Filter, ...]
     second: tuple[Filter, ...]
 
 
-def units_of(chain: Chain) -> list[Filter]:
-    """Return the kept filters of a chain, layer by layer."""
-    return chain.subnetwork.list_filters()
+def shared(first: Run, second: Run) -> Shared:
+    """Return what two chains or circuits have in common and what they have alone.
 
-
-def shared(first: Chain, second: Chain) -> Shared:
-    """Return what two chains have in common and what they have alone.
-
-    With one chain twice, everything is in both.
+    With one twice, everything is in both.
     """
-    one, other = units_of(first), units_of(second)
+    one, other = first.units, second.units
     in_one, in_other = set(one), set(other)
     return Shared(
         tuple(unit for unit in one if unit in in_other),
@@ -42,4 +37,4 @@ def shared(first: Chain, second: Chain) -> Shared:
 
 def paths_of(desk: Desk, number: int) -> dict[int, list[Any]]:
     """Return the best paths of each class through a chain, by output; computed once."""
-    return desk.paths.get(number, lambda: desk.chains[number][1].paths(3))
+    return desk.paths.get(number, desk.runs[number].paths)

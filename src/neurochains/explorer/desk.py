@@ -10,7 +10,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neurochains.chains import Chain, find_model, load_chain
-from neurochains.circuits import Bundle
+from neurochains.chains import Chain, find_model
+from neurochains.circuits import Bundle, Circuit
 from neurochains.data import Task
 from neurochains.errors import DataError, LayerError
 from neurochains.explorer.live import Off, Seen, run
+from neurochains.explorer.runs import Run, open_run
 from neurochains.explorer.view import View
 from neurochains.network import Filter, Network
 
@@ -57,6 +57,11 @@ class Kept:
             self._found.pop(key, None)
             self.get(key, lambda: value)
 
+    def find(self, key: Hashable) -> Any:
+        """Return the value of a key, None where it was not made."""
+        with self._lock:
+            return self.get(key, lambda: None) if key in self._found else None
+
     def has(self, key: Hashable) -> bool:
         """Return whether a value is there."""
         return key in self._found
@@ -67,7 +72,7 @@ class Desk:
 
     Args:
         bundle: what `prepare` wrote.
-        chains: of the same network, or the folders of their runs.
+        chains: chains and circuits of the same network, or the folders of their runs.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
 
     Raises:
@@ -78,7 +83,7 @@ class Desk:
         self,
         bundle: Bundle,
         *,
-        chains: Sequence[Chain | str | os.PathLike[str]] = (),
+        chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
         model: nn.Module | Network | None = None,
     ) -> None:
         self.bundle = bundle
@@ -87,12 +92,13 @@ class Desk:
         self._network: Network | None = None
         if model is not None:
             bundle.check_model(model)
-        self.chains: tuple[tuple[str, Chain], ...] = tuple(self._chain(place, n) for n, place in enumerate(chains, 1))
+        self.runs: tuple[Run, ...] = tuple(self._run(place, number) for number, place in enumerate(chains, 1))
         self.answers = Kept(12)
         self.measured = Kept(64)
         self.graphs = Kept(6)
         self.paths = Kept(8)
         self.subfeatures = Kept(16)
+        self.rescored = Kept(16)
         self._seen = Kept(max(2, min(32, _SEEN_BYTES // max(1, self._map_bytes()))))
         self._projections = Kept(3)
         self._sources = Kept(512)
@@ -181,6 +187,15 @@ class Desk:
             return colours[unit.index] if unit.index < len(colours) else f"input {unit.index}"
         return f"{self.bundle.layer(unit.layer).label}_{unit.index}"
 
+    def shown(self, view: View) -> list[int]:
+        """Return the numbers of the chains and circuits that a view shows."""
+        return [int(number) for number in view.chains if int(number) < len(self.runs)]
+
+    def title(self, number: int) -> str:
+        """Return what a chain or circuit is called; with its number where others are called the same."""
+        name = self.runs[number].name
+        return name if sum(run.name == name for run in self.runs) == 1 else f"{name} ({number + 1})"
+
     def names_of_outputs(self) -> dict[int, str]:
         """Return what outputs are called, as far as the sets say."""
         short = self.bundle.names.short
@@ -195,14 +210,12 @@ class Desk:
         self.bundle.check_model(network)
         return network
 
-    def _chain(self, place: Chain | str | os.PathLike[str], number: int) -> tuple[str, Chain]:
-        if isinstance(place, Chain):
-            self.bundle.check_model(place.network)
-            return f"chain {number}", place
+    def _run(self, place: Chain | Circuit | str | os.PathLike[str], number: int) -> Run:
+        kind = "circuit" if isinstance(place, Circuit) else "chain"
         model = self._model if isinstance(self._model, nn.Module) else None
-        chain = load_chain(place, model=model)
-        self.bundle.check_model(chain.network)
-        return Path(place).name, chain
+        found = open_run(place, model, usual=f"{kind} {number}")
+        self.bundle.check_model(found.network)
+        return found
 
     def _pass(self, view: View, uploaded: str | None, off: Sequence[str]) -> Seen:
         network = self.network

@@ -24,14 +24,18 @@ __all__ = ["callbacks", "layout", "offline_page", "ranking"]
 
 _COLUMNS = ("rank", "label", "name", "layer", "filter", "channel", "score", "share")
 _ROWS, _TILES = 100_000, 24
+PANEL_HERE = "<!-- the open panel -->"
 
 
 def layout() -> list[Any]:
     """Return the menu."""
     items = [
         dmc.MenuItem("Ranking of filters (CSV)", id=ids.SAVE_CSV, n_clicks=0),
+        dmc.MenuItem("Tables of the open panel (CSV)", id=ids.SAVE_TABLES, n_clicks=0),
+        dmc.MenuItem("Figures that are shown (SVG)", id=ids.SAVE_SVG, n_clicks=0),
+        dmc.MenuItem("Figures that are shown (PNG)", id=ids.SAVE_PNG, n_clicks=0),
         dmc.MenuItem("This view (one HTML file)", id=ids.SAVE_HTML, n_clicks=0),
-        dmc.MenuLabel("Figures: the camera on each saves SVG or PNG"),
+        dmc.MenuLabel("The camera on a figure saves it alone, as SVG"),
     ]
     target = dmc.MenuTarget(dmc.Button("Save", size="compact-sm", variant="default"))
     return [dmc.Menu([target, dmc.MenuDropdown(items)]), dcc.Download(id=ids.SAVED)]
@@ -52,7 +56,10 @@ def ranking(desk: Desk, view: View) -> str:
 
 
 def offline_page(desk: Desk, view: View) -> str:
-    """Return the view as one HTML file: the graph, which still turns, and the first filters of the ranking."""
+    """Return the view as one HTML file: the graph, which still turns, and the first filters of the ranking.
+
+    Where `PANEL_HERE` stands in it, the browser puts what its open panel shows (`assets/explorer.js`).
+    """
     from plotly.offline import get_plotlyjs
 
     drawn = draw(desk, view)
@@ -61,8 +68,8 @@ def offline_page(desk: Desk, view: View) -> str:
     tiles = "".join(_tile(desk, row) for row in rows)
     said = "; ".join(f"{name}: {value}" for name, value in answer(desk, view).result.settings.items())
     return _PAGE.format(
-        title=escape(view.expression), said=escape(said), counts=escape(counted(desk, view, drawn)), tiles=tiles,
-        script=get_plotlyjs(), data=data,
+        title=escape(view.expression), said=escape(said), counts=escape(counted(drawn)), tiles=tiles,
+        panel=PANEL_HERE, script=get_plotlyjs(), data=data,
     )  # fmt: skip
 
 
@@ -82,8 +89,10 @@ _PAGE = """<!doctype html>
  content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'">
 <style>body{{font:15px/1.5 system-ui,sans-serif;margin:24px;color:#212529;background:#fff}}
 #graph{{height:72vh;border:1px solid #dee2e6}}
-figure{{display:inline-block;margin:6px;font-size:12px}}img{{width:72px;height:72px;object-fit:contain}}</style></head>
-<body><h1>{title}</h1><p>{said}<br>{counts}</p><div id="graph"></div>{tiles}
+figure{{display:inline-block;margin:6px;font-size:12px}}img{{width:72px;height:72px;object-fit:contain}}
+td,th{{padding:1px 14px 1px 0;text-align:left}}section{{max-width:640px}}
+.kernel-row{{display:grid;grid-template-columns:80px 80px 80px 1fr;gap:6px}}</style></head>
+<body><h1>{title}</h1><p>{said}<br>{counts}</p><div id="graph"></div>{panel}{tiles}
 <script>{script}</script>
 <script>const figure = {data};
 Plotly.newPlot("graph", figure.data, figure.layout, {{responsive: true, displaylogo: false}});</script>
@@ -93,18 +102,29 @@ Plotly.newPlot("graph", figure.data, figure.layout, {{responsive: true, displayl
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the menu."""
-    for name, file, make in ((ids.SAVE_CSV, "filters.csv", ranking), (ids.SAVE_HTML, "view.html", offline_page)):
+    made = (
+        (Output(ids.SAVED, "data", allow_duplicate=True), ids.SAVE_CSV, lambda view: _file(ranking(desk, view))),
+        (Output(ids.PAGE_MADE, "data"), ids.SAVE_HTML, lambda view: offline_page(desk, view)),
+    )
+    for output, name, make in made:
 
-        @app.callback(
-            Output(ids.SAVED, "data", allow_duplicate=True),
-            Input(name, "n_clicks"),
-            State(ids.URL, "search"),
-            prevent_initial_call=True,
-        )
-        def save(clicks: int, search: str | None, file: str = file, make: Any = make) -> Any:
+        @app.callback(output, Input(name, "n_clicks"), State(ids.URL, "search"), prevent_initial_call=True)
+        def save(clicks: int, search: str | None, make: Any = make) -> Any:
             if not clicks:
                 return no_update
             try:
-                return dcc.send_string(make(desk, View.parse(search)), file)
-            except (NotMeasured, NeuroChainsError):
+                return make(View.parse(search))
+            except (NotMeasured, NeuroChainsError, OSError):
                 return no_update
+
+    app.clientside_callback(
+        "window.dash_clientside.explorer.save",
+        Output(ids.SAVE_DONE, "data"),
+        *(Input(name, "n_clicks") for name in (ids.SAVE_SVG, ids.SAVE_PNG, ids.SAVE_TABLES)),
+        Input(ids.PAGE_MADE, "data"),
+        prevent_initial_call=True,
+    )
+
+
+def _file(text: str) -> Any:
+    return dcc.send_string(text, "filters.csv")

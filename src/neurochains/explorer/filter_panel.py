@@ -23,9 +23,10 @@ from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, outline
 from neurochains.pictures.explorer_figures_maps import map_figure
 
-__all__ = ["callbacks", "crops", "head", "kernels", "layout", "map_of", "seen_cell"]
+__all__ = ["callbacks", "crops", "head", "kernels", "layout", "map_of", "mapped", "seen_cell"]
 
 _CROPS = 6
+_EMPTY: Any = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}}
 NOTHING = "Click a filter of the graph, or type its name above."
 
 
@@ -131,11 +132,21 @@ def seen_cell(desk: Desk, view: View, uploaded: str | None, values: torch.Tensor
     text = "Click a cell: what it sees is outlined."
     if unit is not None and cell is not None:
         field = desk.bundle.layer(unit.layer).field
-        box = (0, 0, *pixels.shape[1:]) if field is None else field.box(*cell)
+        box = (0, 0, pixels.shape[1], pixels.shape[2]) if field is None else field.box(*cell)
         pixels = outline(pixels, box, thickness=max(1, pixels.shape[-1] // 64))
         seen = f"sees rows {box[0]} to {box[2] - 1}, columns {box[1]} to {box[3] - 1}"
         text = f"Row {cell[0]}, column {cell[1]}: {float(values[cell]):.4g}; {seen}."
     return picture(data_uri(pixels), "The chosen image", 150, sharp=pixels.shape[-1] < 150), text
+
+
+def mapped(desk: Desk, view: View, uploaded: str | None) -> tuple[Any, Any, Any]:
+    """Return the figure of the selected filter's map, the image beside it, and the chosen cell in words."""
+    values = map_of(desk, view, uploaded)
+    if values is None:
+        return _EMPTY, None, None
+    image, text = seen_cell(desk, view, uploaded, values)
+    figure = map_figure(values.numpy(), relu=view.relu == "on", cell=cell_of(view, values))
+    return figure, image, hint(text)
 
 
 def cell_of(view: View, values: torch.Tensor) -> tuple[int, int] | None:
@@ -234,24 +245,28 @@ def _map(app: Dash, desk: Desk) -> None:
         Output(ids.FILTER_MAP, "figure"),
         Output(ids.FILTER_IMAGE, "children"),
         Output(ids.FILTER_CELL, "children"),
+        Output(ids.FILTER_RELU, "checked"),
         Input(part("cell"), "data"),
-        Input(ids.FILTER_RELU, "checked"),
         State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def show(search: str | None, relu: bool, uploaded: str | None) -> Sequence[Any]:
-        view, empty = (
-            View.parse(search),
-            {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}},
-        )
+    def show(search: str | None, uploaded: str | None) -> Sequence[Any]:
+        view = View.parse(search)
         try:
-            values = map_of(desk, view, uploaded)
-            if values is None:
-                return empty, None, None
-            image, text = seen_cell(desk, view, uploaded, values)
-            return map_figure(values.numpy(), relu=bool(relu), cell=cell_of(view, values)), image, hint(text)
-        except NeuroChainsError as error:
-            return empty, None, said(str(error))
+            return *mapped(desk, view, uploaded), view.relu == "on"
+        except (NeuroChainsError, OSError) as error:
+            return _EMPTY, None, said(str(error)), view.relu == "on"
+
+    @app.callback(
+        Output(ids.URL, "search", allow_duplicate=True),
+        Input(ids.FILTER_RELU, "checked"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def switch(checked: bool, search: str | None) -> Any:
+        view = View.parse(search)
+        wanted = view.having(relu="on" if checked else "off")
+        return no_update if wanted == view else wanted.search()
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),

@@ -8,20 +8,21 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 
 from neurochains.errors import ExpressionError, NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import box, ids
 from neurochains.explorer.asking import NotMeasured
+from neurochains.explorer.comparing import shared
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
 from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.view import View
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.network import Filter
-from neurochains.pictures.explorer_figures import network_figure, node_sizes, node_symbols
+from neurochains.pictures.explorer_figures import MARKS, network_figure, node_sizes, node_symbols
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
-__all__ = ["callbacks", "clicked", "counted", "figure", "layout", "selected_patch"]
+__all__ = ["callbacks", "clicked", "counted", "figure", "layout", "legend", "selected_patch"]
 
+_NO_MARKS = "Filters: larger, the larger the score"
 _EMPTY = {"data": [{"type": "scatter3d", "x": [], "y": [], "z": [], "marker": {}}], "layout": {}}
 
 
@@ -36,13 +37,8 @@ def layout() -> Any:
                 size="xs",
                 **aria(label="Kind of graph"),
             ),
-            html.Div(
-                dmc.Slider(
-                    id=ids.NODE_SIZE, min=0.4, max=2, step=0.1, value=1, label=None, thumbLabel="Size of the filters"
-                ),
-                style={"width": 90},
-                title="Size of the filters",
-            ),
+            _slider(ids.NODE_SIZE, "Size of the filters"),
+            _slider(ids.KERNEL_SIZE, "Size of the kernels"),
             button("Full screen", ids.FULL),
             html.Div(id=ids.GRAPH_SAID, style={"flex": 1, "minWidth": 120}, role="status"),
         ],
@@ -50,41 +46,59 @@ def layout() -> Any:
         wrap="nowrap",
         mb=4,
     )
-    config = {**GRAPH_CONFIG, "scrollZoom": True}
+    config: Any = {**GRAPH_CONFIG, "scrollZoom": True}
     graph = dcc.Graph(id=ids.GRAPH, figure=_EMPTY, config=config, style={"height": "100%"}, responsive=True)
     label = "The network: click a filter to select it"
-    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), _legend()]
+    boxed = html.Div(id=ids.BOXED, role="status", className="boxed")
+    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), boxed, _legend()]
+
+
+def _slider(name: str, words: str) -> Any:
+    made = dmc.Slider(id=name, min=0.4, max=2, step=0.1, value=1, label=None, thumbLabel=words, updatemode="mouseup")
+    return html.Div(made, style={"width": 64}, title=words)
 
 
 def _legend() -> Any:
     words = (("#c0322b", "excites"), ("#9a9a9a", "even"), ("#2166ac", "inhibits"))
-    lines = [html.Span([html.I(style={"background": colour}), word]) for colour, word in words]
-    return html.Div(["Kernels:", *lines, "Filters: larger, the larger the score"], className="legend")
+    lines = [_sample(colour, word) for colour, word in words]
+    marks = html.Span(_NO_MARKS, id=ids.MARKS)
+    return html.Div(["Kernels:", *lines, marks], className="legend")
 
 
-def figure(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> dict[str, Any]:
+def _sample(colour: str, word: str) -> Any:
+    return html.Span([html.I(style={"background": colour}), word])
+
+
+def legend(desk: Desk, view: View, drawn: Drawn) -> Any:
+    """Return what the marks of filters mean."""
+    groups = _marked(desk, view, drawn)
+    samples = [_sample(colour, f"{words} ({len(nodes):,})") for colour, (words, nodes) in zip(MARKS, groups)]
+    return [html.Span("Filters:"), *samples] if groups else _NO_MARKS
+
+
+def figure(desk: Desk, view: View, drawn: Drawn) -> dict[str, Any]:
     """Return the figure of a view."""
     node = drawn.node(desk.unit(view.unit))
+    marked = [group for _, group in _marked(desk, view, drawn)]
     off = off_nodes(desk, view, drawn)
+    wishes: dict[str, Any] = {"selected": node, "off": off, "marked": marked, "scale": view.size, "width": view.width}
     if view.graph == "2d":
-        return circuit_plan_figure(circuit_view(desk, drawn, node), selected=node, off=off, scale=scale)
-    return network_figure(drawn.view, selected=node, off=off, marked=_marked(desk, view, drawn), scale=scale)
+        return circuit_plan_figure(circuit_view(desk, drawn, node), **wishes)
+    return network_figure(drawn.view, **wishes)
 
 
-def counted(desk: Desk, view: View, drawn: Drawn) -> str:
+def counted(drawn: Drawn) -> str:
     """Return how many filters and kernels are shown, of how many."""
     shown, total = len(set(drawn.kernels)), drawn.total
     kernels = f"{shown:,} of {total:,} kernels" if shown < total else f"{total:,} kernels"
-    chains = [desk.chains[int(n)][0] for n in view.chains if int(n) < len(desk.chains)]
-    more = f"; marked: {' and '.join(chains)}" if chains else ""
-    return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}{more}"
+    return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}"
 
 
-def selected_patch(desk: Desk, view: View, drawn: Drawn, scale: float = 1.0) -> Patch:
+def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
     """Return what changes of the figure in space when another filter is selected."""
     node, patch = drawn.node(desk.unit(view.unit)), Patch()
     patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), node, off_nodes(desk, view, drawn))
-    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, scale).tolist()
+    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, view.size).tolist()
     return patch
 
 
@@ -112,16 +126,25 @@ def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
     return [node for node in nodes if node >= 0]
 
 
-def _marked(desk: Desk, view: View, drawn: Drawn) -> list[int]:
-    known = [desk.chains[int(number)][1] for number in view.chains if int(number) < len(desk.chains)]
-    units = {Filter(name, int(index)) for chain in known for name, kept in chain.filters.items() for index in kept}
-    return [node for node, unit in enumerate(drawn.units) if unit in units]
+def _marked(desk: Desk, view: View, drawn: Drawn) -> list[tuple[str, list[int]]]:
+    """Return the nodes to mark, by what they are in: one chain or circuit, or both of two, one alone, or the other."""
+    numbers = desk.shown(view)
+    if len(numbers) < 2:
+        groups = [(f"in {desk.title(number)}", desk.runs[number].units) for number in numbers]
+    else:
+        found, names = shared(*(desk.runs[number] for number in numbers)), map(desk.title, numbers)
+        words = ("in both", *(f"only in {name}" for name in names))
+        groups = list(zip(words, (found.both, found.first, found.second)))
+    places = {unit: node for node, unit in enumerate(drawn.units)} if groups else {}
+    return [(words, [places[unit] for unit in units if unit in places]) for words, units in groups]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _drawing(app, desk)
     _selecting(app, desk)
+    _tools(app)
+    box.callbacks(app, desk)
     app.clientside_callback(
         "window.dash_clientside.explorer.full", Output(ids.GRAPH_DRAWN, "data"), Input(ids.FULL, "n_clicks")
     )
@@ -132,44 +155,50 @@ def _drawing(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure"),
         Output(ids.GRAPH_SAID, "children"),
         Output(ids.COUNTS, "children"),
-        Output(ids.GRAPH_KIND, "value"),
+        Output(ids.MARKS, "children"),
         Input(part("graph"), "data"),
         Input(ids.MEASURED, "data"),
-        Input(ids.NODE_SIZE, "value"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def redraw(_part: str | None, measured: Any, scale: float, search: str | None) -> Any:
-        view = View.parse(search)
+    def redraw(_part: str | None, measured: Any, search: str | None) -> Any:
         if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
-            return no_update, no_update, no_update, no_update
+            return [no_update] * 4
         try:
+            view = View.parse(search)
             drawn = draw(desk, view)
-            text = counted(desk, view, drawn)
-            return figure(desk, view, drawn, scale), hint(text), hint(text), view.graph
+            text = counted(drawn)
+            return figure(desk, view, drawn), hint(text), hint(text), legend(desk, view, drawn)
         except NotMeasured:
             return no_update, hint("Measuring ..."), no_update, no_update
         except ExpressionError:  # the panel of the question says what is wrong
             return no_update, hint("The graph still shows the query before."), None, no_update
-        except NeuroChainsError as error:
+        except (NeuroChainsError, OSError) as error:
             return no_update, hint("The graph still shows the query before."), said(str(error)), no_update
 
 
 def _selecting(app: Dash, desk: Desk) -> None:
-    @app.callback(
-        Output(ids.GRAPH, "figure", allow_duplicate=True),
+    # drawing in space takes the browser long: the panel of the filter is filled before
+    app.clientside_callback(
+        "window.dash_clientside.explorer.later",
+        Output(ids.SELECTED, "data"),
         Input(part("select"), "data"),
-        State(ids.URL, "search"),
-        State(ids.NODE_SIZE, "value"),
         prevent_initial_call=True,
     )
-    def select(_part: str | None, search: str | None, scale: float) -> Any:
+
+    @app.callback(
+        Output(ids.GRAPH, "figure", allow_duplicate=True),
+        Input(ids.SELECTED, "data"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )
+    def select(_part: str | None, search: str | None) -> Any:
         view = View.parse(search)
         try:
             drawn = draw(desk, view)
             if view.graph == "2d":
-                return figure(desk, view, drawn, scale)
-            return selected_patch(desk, view, drawn, scale)
+                return figure(desk, view, drawn)
+            return selected_patch(desk, view, drawn)
         except (NotMeasured, NeuroChainsError):
             return no_update
 
@@ -186,12 +215,29 @@ def _selecting(app: Dash, desk: Desk) -> None:
         except (NotMeasured, NeuroChainsError):
             return no_update
 
+
+_TOOLS = ((ids.GRAPH_KIND, "graph"), (ids.NODE_SIZE, "size"), (ids.KERNEL_SIZE, "width"))
+
+
+def _tools(app: Dash) -> None:
+    """Let the tools above the graph change the view, and show it."""
+
+    @app.callback(
+        *(Output(name, "value") for name, _ in _TOOLS),
+        Input(part("graph"), "data"),
+        prevent_initial_call=True,
+    )
+    def fill(search: str | None) -> list[Any]:
+        view = View.parse(search)
+        return [getattr(view, field) for _, field in _TOOLS]
+
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.GRAPH_KIND, "value"),
+        *(Input(name, "value") for name, _ in _TOOLS),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def switch(kind: str, search: str | None) -> Any:
+    def change(kind: str, size: float, width: float, search: str | None) -> Any:
         view = View.parse(search)
-        return no_update if kind == view.graph else view.having(graph=kind).search()
+        wanted = view.having(graph=kind, size=round(float(size), 2), width=round(float(width), 2))
+        return no_update if wanted == view else wanted.search()

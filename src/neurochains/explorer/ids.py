@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["of"]
 
 URL, SHELL, THEME, ALIVE, ALIVE_SINCE, TROUBLE = "url", "shell", "theme", "alive", "alive-since", "trouble"
-MEASURED, MADE, FOUND, TOP = "measured", "made", "found", "top"
+MEASURED, MADE, AGAIN, FOUND, TOP = "measured", "made", "again", "found", "top"
 
 EXPRESSION, RUN, CANCEL, QUERY_SAID, HISTORY, HISTORY_SHOWN = (
     "expression", "run", "cancel", "query-said", "history", "history-shown",
@@ -20,10 +20,12 @@ FILTER_SHARE, FILTER_NUMBER, KERNEL_SHARE, KERNEL_NUMBER, COUNTS = (
 )  # fmt: skip
 WORKING = "working"
 
-GRAPH, GRAPH_KIND, GRAPH_SAID, GRAPH_BOX, GRAPH_DRAWN, FULL, NODE_SIZE = (
-    "graph", "graph-kind", "graph-said", "graph-box", "graph-drawn", "full", "node-size",
+GRAPH, GRAPH_KIND, GRAPH_SAID, GRAPH_BOX, GRAPH_DRAWN, FULL, NODE_SIZE, KERNEL_SIZE = (
+    "graph", "graph-kind", "graph-said", "graph-box", "graph-drawn", "full", "node-size", "kernel-size",
 )  # fmt: skip
-SAVE_CSV, SAVE_HTML, SAVED = "save-csv", "save-html", "saved"
+BOXED, BOXED_OFF, MARKS, SELECTED = "boxed", "boxed-off", "marks", "selected"
+SAVE_CSV, SAVE_HTML, SAVED, PAGE_MADE = "save-csv", "save-html", "saved", "page-made"
+SAVE_SVG, SAVE_PNG, SAVE_TABLES, SAVE_DONE = "save-svg", "save-png", "save-tables", "save-done"
 
 PANEL, PANEL_OF = "panel", "panel-of"
 FILTER_HEAD, FILTER_FIND, FILTER_MAP, FILTER_IMAGE, FILTER_RELU, FILTER_CELL, FILTER_CROPS, FILTER_KERNELS = (
@@ -37,6 +39,9 @@ IMAGE_SET, IMAGE_STRIP, UPLOADED, DROP, IMAGE_SAID, IMAGE_SHOWN = (
 )  # fmt: skip
 ABLATION_BLOCKS, ABLATION_LIST, ABLATION_RESULT, UNDO, RESTORE, SAVE_CHAIN = (
     "ablation-blocks", "ablation-list", "ablation-result", "undo", "restore", "save-chain",
+)  # fmt: skip
+ABLATION_NEED, ABLATION_DONE, ABLATION_SCORES, ABLATION_WORKING = (
+    "ablation-need", "ablation-done", "ablation-scores", "ablation-working",
 )  # fmt: skip
 CHAIN_PICK, CHAIN_SHOWN, CHAIN_NEED, CHAIN_DONE = "chain-pick", "chain-shown", "chain-need", "chain-done"
 SUB_FIND, SUB_STOP, SUB_PROGRESS, SUB_SHOWN, SUB_DONE = "sub-find", "sub-stop", "sub-progress", "sub-shown", "sub-done"

@@ -45,13 +45,15 @@ def layout(desk: Desk) -> Any:
     ]  # fmt: skip
 
 
-def strip(desk: Desk, index: int) -> Any:
-    """Return the images of a set, as buttons."""
+def strip(desk: Desk, index: int, chosen: str = "") -> Any:
+    """Return the images of a set, as buttons; the chosen one is outlined."""
     known = desk.bundle.sets[index]
     tiles = []
     for number, name in enumerate(known.images[:_MOST]):
         shown = picture(data_uri(desk.bundle.picture(index, number), photo=True), name, _THUMB)
-        tiles.append(go(f"{index}.{number}", shown, f"Choose {name}", "strip", kind="image"))
+        place = f"{index}.{number}"
+        tile = go(place, shown, f"Choose {name}", "strip", kind="image")
+        tiles.append(html.Span(tile, className="chosen") if place == chosen else tile)
     more = len(known.images) - len(tiles)
     return [*tiles, *([hint(f"and {more:,} more")] if more > 0 else [])]
 
@@ -94,10 +96,15 @@ def taken(desk: Desk, contents: str | None) -> tuple[Any, str | None]:
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
 
-    @app.callback(Output(ids.IMAGE_STRIP, "children"), Input(ids.IMAGE_SET, "value"))
-    def show_strip(index: str | None) -> Any:
+    @app.callback(Output(ids.IMAGE_STRIP, "children"), Input(ids.IMAGE_SET, "value"), Input(part("image"), "data"))
+    def show_strip(index: str | None, search: str | None) -> Any:
         known = str(index).isdecimal() and int(str(index)) < len(desk.bundle.sets)
-        return told(lambda: strip(desk, int(str(index)))) if known else no_update
+        return told(lambda: strip(desk, int(str(index)), View.parse(search).image)) if known else no_update
+
+    @app.callback(Output(ids.IMAGE_SET, "value"), Input(part("image"), "data"), prevent_initial_call=True)
+    def follow(search: str | None) -> Any:
+        image = View.parse(search).image
+        return no_update if image == UPLOAD else image.split(".")[0]
 
     @app.callback(
         Output(ids.IMAGE_SHOWN, "children"),

@@ -20,15 +20,15 @@ _DRAWN = (*_QUERY, "filters", "kernels", "projection")
 PARTS: dict[str, tuple[str, ...]] = {
     "query": _QUERY,
     "fields": _DRAWN,
-    "graph": (*_DRAWN, "graph", "chains"),
+    "graph": (*_DRAWN, "graph", "chains", "size", "width"),
     "select": ("unit", "off", "graph"),
     "panel": ("panel",),
     "filter": (*_DRAWN, "unit", "image", "off"),
-    "cell": ("unit", "image", "cell", "off"),
+    "cell": ("unit", "image", "cell", "off", "relu"),
     "visual": ("unit", "objective"),
     "kernel": (*_DRAWN, "kernel", "image", "off"),
     "image": ("image", "off", "chains"),
-    "ablation": ("off", "image", "chains"),
+    "ablation": ("off", "image", "chains", "target", "criterion"),
     "chains": ("chains",),
     "subfeatures": ("unit",),
 }

@@ -211,15 +211,18 @@ def _asking(app: Dash) -> None:
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
+        Output(ids.AGAIN, "data"),
         Input(ids.RUN, "n_clicks"),
         Input(ids.EXPRESSION, "n_submit"),
         *states,
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def run(_clicks: int, _enter: int, *values: Any) -> str:
+    def run(clicks: int | None, enters: int | None, *values: Any) -> Any:
         *fields, search = values
-        return asked(View.parse(search), *fields).search()
+        before = View.parse(search)
+        view = asked(before, *fields)
+        return (no_update, [clicks, enters]) if view == before else (view.search(), no_update)
 
     for share, (slider, number) in _SHARES.items():
         app.callback(
@@ -248,17 +251,24 @@ def _measuring(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.QUERY_SAID, "children"),
         Output(ids.WORKING, "children", allow_duplicate=True),
-        Output(ids.MADE, "data"),
         Input(part("query"), "data"),
         Input(ids.MEASURED, "data"),
+        Input(ids.AGAIN, "data"),
         prevent_initial_call=True,
     )
-    def describe_query(search: str | None, measured: Any) -> Any:
+    def describe_query(search: str | None, measured: Any, _again: Any) -> Any:
         failed = isinstance(measured, dict) and measured.get("search") == search and measured.get("said")
         if ctx.triggered_id == ids.MEASURED and failed:
-            return said(failed), None, no_update
+            return said(failed), None
         shown, wanted = describe(desk, View.parse(search))
-        return shown, hint("Measuring ...") if wanted else None, search if wanted else no_update
+        return shown, hint("Measuring ...") if wanted else None
+
+    # not the callback above: Dash starts none again from what it has started itself
+    @app.callback(
+        Output(ids.MADE, "data"), Input(part("query"), "data"), Input(ids.AGAIN, "data"), prevent_initial_call=True
+    )
+    def need(search: str | None, _again: Any) -> Any:
+        return search if describe(desk, View.parse(search))[1] else no_update
 
     @app.callback(
         output=Output(ids.MEASURED, "data"),

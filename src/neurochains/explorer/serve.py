@@ -9,6 +9,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from neurochains.chains import Chain
-    from neurochains.circuits import Bundle
+    from neurochains.circuits import Bundle, Circuit
     from neurochains.network import Network
 
 __all__ = ["HERE", "Explorer", "explore"]
@@ -69,7 +70,7 @@ class Explorer:
 def explore(
     bundle: Bundle | str | os.PathLike[str],
     *,
-    chains: Sequence[Chain | str | os.PathLike[str]] = (),
+    chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
     model: nn.Module | Network | None = None,
     host: str = HERE,
     port: int | None = None,
@@ -80,7 +81,7 @@ def explore(
 
     Args:
         bundle: what `prepare` wrote, or its folder.
-        chains: of the same network, or folders that `extract` wrote.
+        chains: chains and circuits of the same network, or the folders that `extract` and `circuit` wrote.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
         host: the address to listen on.
         port: the port; 8050 or the next that is free if None.
@@ -101,11 +102,24 @@ def explore(
     folder = tempfile.TemporaryDirectory(prefix="neurochains-explorer-", ignore_cleanup_errors=True)
     app = build(desk, folder.name, token=token, framed=_in_notebook())
     try:
-        return Explorer(app, host, port, token, folder)
+        running = Explorer(app, host, port, token, folder)
+        threading.Thread(target=_warm, args=(desk,), name="explorer-warm", daemon=True).start()
+        return running
     except BaseException:
         app._background_manager.close()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         folder.cleanup()
         raise
+
+
+def _warm(desk: Any) -> None:
+    """Load the network and draw the first view before somebody waits for it; what goes wrong is told when it is."""
+    from neurochains.errors import NeuroChainsError
+    from neurochains.explorer.graph import draw
+    from neurochains.explorer.view import View
+
+    with suppress(NeuroChainsError, OSError):
+        draw(desk, View())
+        desk.seen(View())
 
 
 def _check_extra() -> None:
@@ -123,7 +137,7 @@ def _bind(application: Any, host: str, port: int | None) -> Any:
         problem = _cannot_bind(host, number)
         if problem is None:
             server = make_server(host, number, application, threaded=True, request_handler=_quiet_handler())
-            server.daemon_threads = True
+            server.daemon_threads = True  # pyright: ignore[reportAttributeAccessIssue] - it is a threaded one
             return server
         if problem.errno != errno.EADDRINUSE or port is not None:
             raise _refused(host, number, problem)

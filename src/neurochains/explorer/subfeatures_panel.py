@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from dash import Dash, Input, Output, State, html
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neurochains.circuits import SubFeatures, subfeatures
 from neurochains.circuits.projections import embed
@@ -20,15 +21,16 @@ from neurochains.explorer import ids
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, button, card, hint, picture, plot, said, table, told
+from neurochains.explorer.widgets import aria, button, card, chips, hint, picture, plot, said, table, told
 from neurochains.explorer.worker import Stopped, stop_point
+from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, visualise_subfeatures
 from neurochains.pictures.explorer_figures_clusters import CLUSTER_COLOURS, clusters_figure
 
 __all__ = ["Found", "callbacks", "find", "layout", "shown"]
 
 Tell = Callable[[str], None]
-_IMAGES, _CROPS, _STEPS = 300, 6, 96
+_IMAGES, _CROPS, _STEPS, _ALONE = 300, 6, 96, 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +40,7 @@ class Found:
     result: SubFeatures
     places: NDArray[Any]
     images: tuple[tuple[int, int], ...]
-    visuals: tuple[NDArray[Any], ...]
+    visuals: tuple[NDArray[Any], ...] = ()
 
 
 def layout() -> Any:
@@ -72,6 +74,7 @@ def find(desk: Desk, view: View, tell: Tell) -> None:
     tell("Placing the patches ...")
     vectors = result.patches.vectors.numpy()
     points = embed(vectors) if len(vectors) > 2 else np.zeros((len(vectors), 2))
+    desk.subfeatures.put(unit, Found(result, points, tuple(places)))  # shown where the painting is stopped
     visuals = _visuals(desk, result, tell)
     desk.subfeatures.put(unit, Found(result, points, tuple(places), visuals))
 
@@ -99,9 +102,9 @@ def shown(desk: Desk, view: View) -> Any:
     unit = desk.unit(view.unit)
     if unit is None:
         return hint("Select a filter first.")
-    if not desk.subfeatures.has(unit):
+    found: Found | None = desk.subfeatures.find(unit)
+    if found is None:
         return hint(f"Not looked for yet for {desk.label(unit)}.")
-    found: Found = desk.subfeatures.get(unit, dict)
     result = found.result
     if not result.clusters:
         return hint(f"{desk.label(unit)}: no clusters among {len(result.patches)} patches. Prepare with more images.")
@@ -136,7 +139,25 @@ def _cluster(desk: Desk, found: Found, number: int) -> Any:
         tiles.append(picture(source, desk.bundle.sets[place[0]].images[place[1]], 46))
     colour = CLUSTER_COLOURS[number % len(CLUSTER_COLOURS)]
     head = f"Cluster {number + 1}: {len(members)} patches, {kernels:,} kernels in its circuit"
-    return card(head, html.Div(dmc.Group(tiles, gap=3), style={"borderLeft": f"4px solid {colour}", "paddingLeft": 6}))
+    edge = {"borderLeft": f"4px solid {colour}", "paddingLeft": 6}
+    return card(head, html.Div([dmc.Group(tiles, gap=3), *_circuit(desk, found, number)], style=edge))
+
+
+def _circuit(desk: Desk, found: Found, number: int) -> list[Any]:
+    """Return where the kernels of a cluster's circuit lie, and the filters that no other cluster's circuit has."""
+    own = found.result.circuits[number]
+    counts = [f"{desk.bundle.layer(name).label} {int(mask.sum()):,}" for name, mask in own.items() if bool(mask.any())]
+    others = {
+        unit for other, circuit in enumerate(found.result.circuits) if other != number for unit in _filters(circuit)
+    }
+    alone = [(str(unit), desk.label(unit)) for unit in reversed(_filters(own)) if unit not in others]
+    words = f"{len(alone):,} of its filters are in no other circuit" + (":" if alone else ".")
+    rows = [hint(f"Kernels by layer: {', '.join(counts) or 'none'}"), hint(words)]
+    return [*rows, dmc.Group(chips(alone, f"cluster{number}", _ALONE), gap=2)]
+
+
+def _filters(circuit: Mapping[str, Tensor]) -> list[Filter]:
+    return [Filter(name, unit) for name, mask in circuit.items() for unit in mask.any(1).nonzero().flatten().tolist()]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
@@ -146,10 +167,11 @@ def callbacks(app: Dash, desk: Desk) -> None:
         Output(ids.SUB_SHOWN, "children"),
         Input(part("subfeatures"), "data"),
         Input(ids.SUB_DONE, "data"),
+        Input(ids.SUB_STOP, "n_clicks"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
-    def show(_part: str | None, done: Any, search: str | None) -> Any:
+    def show(_part: str | None, done: Any, _stopped: Any, search: str | None) -> Any:
         view = View.parse(search)
         if (done or {}).get("said") and (done or {}).get("unit") == view.unit:
             return said(done["said"])

@@ -71,7 +71,9 @@ def _first_kernels(desk: Desk, unit: Filter) -> NDArray[np.uint8] | None:
         return None
     weights = desk.bundle.weights(layer.name)[unit.index].astype(np.float32)
     largest = float(np.abs(weights).max()) or 1.0
-    return (127.5 + 127.5 * weights / largest).round().astype(np.uint8).transpose(1, 2, 0)
+    colours = (127.5 + 127.5 * weights / largest).round().astype(np.uint8).transpose(1, 2, 0)
+    times = max(1, _SHARP // max(colours.shape[:2]))
+    return colours.repeat(times, 0).repeat(times, 1)
 
 
 def _middle(desk: Desk, unit: Filter, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -72,7 +72,7 @@ def read_kept(kept: str | None, shape: Sequence[int]) -> Tensor:
 
 def preprocess_of(network: Network, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Preprocess:
     """Return how pictures become inputs: as the zoo knows it of the model, or squashed to the input's size."""
-    if network.info is not None:
+    if network.info is not None and network.info.preprocess is not None:
         return network.info.preprocess
     return Preprocess((shape[1], shape[2]), tuple(mean), tuple(std), resize=(shape[1], shape[2]))
 

@@ -32,8 +32,10 @@ _FORMS = {
     "chains": re.compile(r"\d{1,3}"),
     "layers": re.compile(r"[\w.@\[\]-]{1,300}"),
 }
+_RANGES = {"filters": (0.0001, 1.0), "kernels": (0.0001, 1.0), "size": (0.4, 2.0), "width": (0.4, 2.0)}
 _CHOICES = {
     "graph": ("3d", "2d"),
+    "relu": ("off", "on"),
     "panel": PANELS,
     "objective": OBJECTIVES,
     "projection": PROJECTIONS,
@@ -58,7 +60,9 @@ class View:
         image: ``"set.image"``, or `UPLOAD`.
         objective: of feature visualisations.
         off: filters, kernels and blocks (``"block:layer3"``) that are switched off.
-        chains: the numbers of the chains that are shown, at most two.
+        chains: the numbers of the chains and circuits that are shown, at most two.
+        size, width: of the graph's filters and kernels, times what is usual.
+        relu: ``"on"`` where the filter's map is shown behind the activation.
     """
 
     expression: str = "overall"
@@ -78,6 +82,9 @@ class View:
     objective: str = "channel+"
     off: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
+    size: float = 1.0
+    width: float = 1.0
+    relu: str = "off"
 
     @classmethod
     def parse(cls, search: str | None) -> View:
@@ -87,7 +94,8 @@ class View:
         0.5
         """
         try:
-            given = parse_qs((search or "").removeprefix("?"), max_num_fields=2 * _MOST)
+            text = search if isinstance(search, str) else ""
+            given = parse_qs(text.removeprefix("?"), max_num_fields=2 * _MOST)
         except ValueError:
             return cls()
         found = {field.name: _read(field.name, field.default, given.get(field.name, [])) for field in fields(cls)}
@@ -119,16 +127,16 @@ def _read(name: str, usual: Any, given: list[str]) -> Any:
         return found[:2] if name == "chains" else found
     text = given[0][:_LONGEST]
     if isinstance(usual, float):
-        return _share(text)
+        return _number(text, *_RANGES[name])
     if name in _CHOICES:
         return text if text in _CHOICES[name] else None
     form = _FORMS.get(name)
     return text if form is None or form.fullmatch(text) else None
 
 
-def _share(text: str) -> float | None:
+def _number(text: str, lowest: float, highest: float) -> float | None:
     try:
-        value = float(text)
+        value = round(float(text), 4)
     except ValueError:
         return None
-    return round(value, 4) if 0 < value <= 1 else None
+    return value if lowest <= value <= highest else None

@@ -12,9 +12,9 @@ from neurochains.errors import ExpressionError, NeuroChainsError
 from neurochains.explorer import ids
 from neurochains.explorer.asking import NotMeasured
 
-__all__ = ["GRAPH_CONFIG", "aria", "button", "card", "go", "hint", "picture", "plot", "said", "table", "told"]
+__all__ = ["GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "picture", "plot", "said", "table", "told"]
 
-GRAPH_CONFIG = {
+GRAPH_CONFIG: Any = {
     "displaylogo": False,
     "responsive": True,
     "toImageButtonOptions": {"format": "svg", "filename": "neurochains", "scale": 1},
@@ -38,6 +38,15 @@ def picture(source: str | None, said: str, width: int, *, sharp: bool = False) -
 def go(unit: str, children: Any, said: str, place: str, *, kind: str = "go") -> Any:
     """Return a button around a picture or a text that leads to a filter or a kernel."""
     return dmc.UnstyledButton(children, id=ids.of(kind, unit, place), className="go", **aria(label=said))
+
+
+def chips(named: Sequence[tuple[str, str]], place: str, most: int) -> list[Any]:
+    """Return small buttons that lead to filters, given as (filter, label), and how many more there are."""
+    shown = [
+        go(unit, dmc.Badge(label, variant="default", size="sm", tt="none"), f"Go to {label}", place)
+        for unit, label in named[:most]
+    ]
+    return [*shown, *([hint(f"and {len(named) - most:,} more")] if len(named) > most else [])]
 
 
 def button(text: str, name: Any, *, quiet: bool = True, **options: Any) -> Any:

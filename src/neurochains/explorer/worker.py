@@ -35,6 +35,41 @@ class _Job:
         self.future: Future[None] | None = None
 
 
+class _Jobs:
+    """The jobs that run or wait, by name."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="explorer")
+        self._known: dict[str, _Job] = {}
+
+    def start(self, work: Callable[..., None], *args: Any) -> str:
+        """Return the name of a new job."""
+        name, job = secrets.token_hex(8), _Job()
+        self._known[name] = job
+        surroundings = copy_context()
+        surroundings.run(_JOB.set, job)
+        job.future = self._pool.submit(surroundings.run, work, *args)
+        job.future.add_done_callback(lambda _: self._known.pop(name, None))
+        return name
+
+    def stop(self, name: str) -> None:
+        """Let a job end at its next stop point; one that waits is not begun."""
+        found = self._known.get(name)
+        if found is not None and found.future is not None:
+            found.stop.set()
+            found.future.cancel()
+
+    def has(self, name: str) -> bool:
+        """Return whether a job runs or waits."""
+        return name in self._known
+
+    def close(self) -> None:
+        """Stop all jobs."""
+        for name in list(self._known):
+            self.stop(name)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 def stop_point() -> None:
     """End the job that this thread works on if it is not wanted any more; nothing happens outside a job.
 
@@ -73,30 +108,19 @@ def _threaded(base: type) -> type:
 
         def __init__(self, cache: Any) -> None:
             super().__init__(cache)
-            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="explorer")
-            self._jobs: dict[str, _Job] = {}
-            self._secret = b""
+            self._jobs, self._secret = _Jobs(), b""
 
         def call_job_fn(self, key: str, job_fn: Callable[..., None], args: Any, context: Any) -> str:
-            name, job = secrets.token_hex(8), _Job()
-            self._jobs[name] = job
-            surroundings = copy_context()
-            surroundings.run(_JOB.set, job)
-            job.future = self._pool.submit(surroundings.run, job_fn, key, self._make_progress_key(key), args, context)
-            job.future.add_done_callback(lambda _: self._jobs.pop(name, None))
-            return name
+            return self._jobs.start(job_fn, key, self._make_progress_key(key), args, context)
 
         def terminate_job(self, job: str | None) -> None:
-            found = self._jobs.get(str(job))
-            if found is not None and found.future is not None:
-                found.stop.set()
-                found.future.cancel()
+            self._jobs.stop(str(job))
 
         def terminate_unhealthy_job(self, job: str) -> bool:  # noqa: ARG002 - a thread that failed has ended
             return False
 
         def job_running(self, job: str) -> bool:
-            return str(job) in self._jobs
+            return self._jobs.has(str(job))
 
         def get_or_create_signing_secret(self, generate: Callable[[], bytes]) -> bytes:
             self._secret = self._secret or generate()
@@ -104,9 +128,7 @@ def _threaded(base: type) -> type:
 
         def close(self) -> None:
             """Stop all jobs, and forget their results."""
-            for job in list(self._jobs.values()):
-                job.stop.set()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._jobs.close()
             self.handle.close()
 
     return ThreadWorker

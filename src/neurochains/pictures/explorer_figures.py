@@ -6,7 +6,7 @@ network, there are at most six traces: filters, three widths of kernels, and two
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from neurochains.pictures.explorer_view import NetworkView, typed
 
-__all__ = ["BALANCE", "INK", "network_figure", "node_symbols"]
+__all__ = ["BALANCE", "INK", "MARKS", "network_figure", "node_sizes", "node_symbols"]
 
 Figure = dict[str, Any]
 Array = NDArray[Any]
@@ -22,6 +22,19 @@ Array = NDArray[Any]
 INK = "#868e96"  # readable on white and on black
 BALANCE = [[0.0, "#2166ac"], [0.5, "#9a9a9a"], [1.0, "#c0322b"]]
 _SCORES = [[0.0, "#b8bfc6"], [0.08, "#7db8a6"], [0.4, "#2f8f83"], [1.0, "#e8590c"]]
+MARKS = ("#e8590c", "#2f8f83", "#7048e8")
+_MARKED = [[0.0, "#ced4da"], *([place / len(MARKS), colour] for place, colour in enumerate(MARKS, 1))]
+_BAR = {
+    "title": {"text": "filters: share of the layer's largest score", "font": {"size": 11}, "side": "top"},
+    "orientation": "h",
+    "thickness": 8,
+    "len": 0.5,
+    "x": 0.01,
+    "xanchor": "left",
+    "y": 0.0,
+    "yanchor": "bottom",
+    "tickfont": {"size": 10},
+}
 _WIDTHS = (1.0, 2.5, 5.0)
 _BOUNDS = (0.0, 0.25, 0.6, 1.01)
 _STEP = 1.0
@@ -33,8 +46,9 @@ def network_figure(
     *,
     selected: int = -1,
     off: Collection[int] = (),
-    marked: Collection[int] = (),
+    marked: Sequence[Collection[int]] = (),
     scale: float = 1.0,
+    width: float = 1.0,
 ) -> Figure:
     """Return the network in space.
 
@@ -42,11 +56,12 @@ def network_figure(
         view: what to draw.
         selected: the number of the selected node; -1 for none.
         off: nodes that are switched off.
-        marked: nodes of a chain; where there are some, all others fade.
+        marked: up to three groups of nodes, such as those of a chain, in the colours of `MARKS`; all others fade.
         scale: of the points' size.
+        width: of the kernels, times what is usual.
     """
     where = np.column_stack([view.column * _STEP, view.places])
-    kernels = [_kernels(view, where, part) for part in range(len(_WIDTHS))]
+    kernels = [_kernels(view, where, part, width) for part in range(len(_WIDTHS))]
     arcs = [_arcs(view, blocks=blocks) for blocks in (False, True)]
     data = [_nodes(view, where, selected, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
     return {"data": data, "layout": _layout(view)}
@@ -71,14 +86,18 @@ def node_sizes(view: NetworkView, selected: int = -1, scale: float = 1.0) -> Arr
 
 
 def _nodes(
-    view: NetworkView, where: Array, selected: int, off: Collection[int], marked: Collection[int], scale: float
+    view: NetworkView,
+    where: Array,
+    selected: int,
+    off: Collection[int],
+    marked: Sequence[Collection[int]],
+    scale: float,
 ) -> Figure:
     tone = np.where(view.shown, np.maximum(view.relative, 0.08), 0.0)
     if marked:
-        inside = np.zeros(len(tone), bool)
-        inside[list(marked)] = True
-        tone = np.where(inside, 1.0, 0.0)
-    bar = {"title": {"text": "share of the<br>layer's largest", "font": {"size": 11}}, "thickness": 8, "len": 0.5}
+        tone = np.zeros(len(view.labels))
+        for place, group in enumerate(marked, 1):
+            tone[list(group)] = place / len(MARKS)
     return {
         "type": "scatter3d",
         "mode": "markers",
@@ -91,9 +110,9 @@ def _nodes(
             "color": typed(tone),
             "cmin": 0,
             "cmax": 1,
-            "colorscale": _SCORES,
+            "colorscale": _MARKED if marked else _SCORES,
             "showscale": not marked,
-            "colorbar": {**bar, "x": 0, "xanchor": "left", "y": 0.25, "tickfont": {"size": 10}},
+            "colorbar": _BAR,
             "symbol": node_symbols(len(view.labels), selected, off),
             "opacity": 0.9,
             "line": {"width": 0},
@@ -106,7 +125,7 @@ def _said(label: str, score: float) -> str:
     return label if np.isnan(score) else f"{label}: {score:.4g}"
 
 
-def _kernels(view: NetworkView, where: Array, part: int) -> Figure:
+def _kernels(view: NetworkView, where: Array, part: int, width: float) -> Figure:
     """Return the kernels of one width: source, target and a gap for each."""
     chosen = (view.strength >= _BOUNDS[part]) & (view.strength < _BOUNDS[part + 1])
     edges = view.edges[chosen]
@@ -119,7 +138,7 @@ def _kernels(view: NetworkView, where: Array, part: int) -> Figure:
         "name": ("weak", "middle", "strong")[part] + " kernels",
         **dict(zip("xyz", map(typed, (x, y, z)))),
         "line": {
-            "width": _WIDTHS[part],
+            "width": _WIDTHS[part] * width,
             "color": typed(np.repeat(view.balance[chosen], 3)),
             "cmin": -1,
             "cmax": 1,
@@ -161,7 +180,7 @@ def _arcs(view: NetworkView, *, blocks: bool) -> Figure | None:
 def _layout(view: NetworkView) -> Figure:
     columns = len(view.layers)
     every = max(1, columns // 18)
-    hidden = {"visible": False, "showspikes": False, "range": [-1.7, 1.2]}
+    hidden = {"visible": False, "showspikes": False, "range": [-1.7 if view.arcs else -1.2, 1.2]}
     ticks = list(range(0, columns, every))
     return {
         "uirevision": "camera",
@@ -184,8 +203,8 @@ def _layout(view: NetworkView) -> Figure:
             "yaxis": {**hidden, "range": [-1.2, 1.2]},
             "zaxis": hidden,
             "aspectmode": "manual",
-            "aspectratio": {"x": min(3.2, 1.0 + 0.16 * columns), "y": 0.9, "z": 1.0},
-            "camera": {"eye": {"x": -0.7, "y": -2.1, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.08}},
+            "aspectratio": {"x": min(2.6, 1.2 + 0.1 * columns), "y": 0.9, "z": 1.0},
+            "camera": {"eye": {"x": -0.9, "y": -3.0, "z": 0.9}, "center": {"x": 0.05, "y": 0, "z": -0.12}},
         },
         "hoverlabel": {"font": {"size": 12}},
     }

@@ -6,23 +6,29 @@ and kernels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from neurochains.pictures.explorer_figures import INK
+from neurochains.pictures.explorer_figures import INK, MARKS
 from neurochains.pictures.explorer_view import CircuitView
 
 __all__ = ["circuit_plan_figure"]
 
 Figure = dict[str, Any]
 _INHIBITS, _EXCITES, _EVEN = "#2166ac", "#c0322b", "#9a9a9a"
-_SELECTED, _OFF = "#e8590c", "#1c1c1c"
+_SELECTED, _OFF = "#e8590c", "#ae3ec9"
 _FAINT = 0.07
 _SIDE, _KERNEL = 0.78, 0.22
 
 
 def circuit_plan_figure(
-    view: CircuitView, *, selected: int = -1, off: Collection[int] = (), scale: float = 1.0
+    view: CircuitView,
+    *,
+    selected: int = -1,
+    off: Collection[int] = (),
+    marked: Sequence[Collection[int]] = (),
+    scale: float = 1.0,
+    width: float = 1.0,
 ) -> Figure:
     """Return a circuit in the plane.
 
@@ -30,23 +36,25 @@ def circuit_plan_figure(
         view: what to draw.
         selected: the number of a node; what is no neighbour of it fades. -1 for none.
         off: nodes that are switched off.
-        scale: of the pictures.
+        marked: groups of nodes, such as those of a chain, outlined in the colours of `MARKS`; all others fade.
+        scale: of the filters' pictures, times what is usual.
+        width: of the kernels, and of their pictures, likewise.
     """
     places = _places(view)
     near = _near(view, selected)
     side = min(1.2, _SIDE * scale)
     images = [
-        _image(view.thumbnails[node], places[node], side, 1.0 if node in near else 0.25)
+        _image(view.thumbnails[node], places[node], side, 1.0 if node in near and _in(node, marked) else 0.25)
         for node in view.nodes
         if node in view.thumbnails
     ]
     images += [
-        _image(view.kernels[edge], _middle(view, places, edge), _KERNEL * scale, 1.0)
+        _image(view.kernels[edge], _middle(view, places, edge), _KERNEL * width, 1.0)
         for edge in view.edges
         if edge in view.kernels and _lit(view, edge, near, selected)
     ]
-    shapes = [_line(view, places, edge, lit=_lit(view, edge, near, selected)) for edge in view.edges]
-    data = [_nodes(view, places, selected, off), _kernels(view, places)]
+    shapes = [_line(view, places, edge, width, lit=_lit(view, edge, near, selected)) for edge in view.edges]
+    data = [_nodes(view, places, selected, off, marked), _kernels(view, places)]
     return {"data": data, "layout": {**_layout(view, places), "images": images, "shapes": shapes}}
 
 
@@ -79,11 +87,13 @@ def _image(source: str, place: tuple[float, float], side: float, opacity: float)
     return {"source": source, "xref": "x", "yref": "y", **where, "opacity": opacity, "layer": "above"}
 
 
-def _line(view: CircuitView, places: Mapping[int, tuple[float, float]], edge: int, *, lit: bool) -> Figure:
+def _line(
+    view: CircuitView, places: Mapping[int, tuple[float, float]], edge: int, width: float, *, lit: bool
+) -> Figure:
     (x0, y0), (x1, y1) = (places[node] for node in view.network.edges[edge].tolist())
     tone = float(view.network.balance[edge])
     colour = _EVEN if abs(tone) < 0.1 else (_EXCITES if tone > 0 else _INHIBITS)
-    line = {"color": colour, "width": 0.6 + 3.4 * float(view.network.strength[edge])}
+    line = {"color": colour, "width": width * (0.6 + 3.4 * float(view.network.strength[edge]))}
     shape = {"type": "line", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "layer": "below"}
     return {**shape, "line": line, "opacity": 0.75 if lit else _FAINT}
 
@@ -94,8 +104,20 @@ def _middle(view: CircuitView, places: Mapping[int, tuple[float, float]], edge: 
     return x0 + 0.62 * (x1 - x0), y0 + 0.62 * (y1 - y0)
 
 
-def _nodes(view: CircuitView, places: Mapping[int, tuple[float, float]], selected: int, off: Collection[int]) -> Figure:
-    lines = [_SELECTED if node == selected else _OFF if node in off else "rgba(0,0,0,0)" for node in view.nodes]
+def _in(node: int, marked: Sequence[Collection[int]]) -> bool:
+    return not marked or any(node in group for group in marked)
+
+
+def _nodes(
+    view: CircuitView,
+    places: Mapping[int, tuple[float, float]],
+    selected: int,
+    off: Collection[int],
+    marked: Sequence[Collection[int]],
+) -> Figure:
+    colours = {node: MARKS[place] for place, group in enumerate(marked) for node in group}
+    colours |= dict.fromkeys(off, _OFF) | {selected: _SELECTED}
+    lines = [colours.get(node, "rgba(0,0,0,0)") for node in view.nodes]
     return {
         "type": "scatter",
         "mode": "markers+text",

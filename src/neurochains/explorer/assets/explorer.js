@@ -1,6 +1,6 @@
 /* What runs in the browser: splitting the address into parts, completing names, noticing that the server is gone. */
 window.dash_clientside = window.dash_clientside || {};
-window.dash_clientside.explorer = {
+window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer || {}, {
   split(search, parts, ...old) {
     const given = new URLSearchParams(search || "");
     const open = given.get("panel") || "filter";
@@ -32,6 +32,11 @@ window.dash_clientside.explorer = {
     return window.dash_clientside.no_update;
   },
 
+  async later(text) {
+    await new Promise((done) => setTimeout(done, 250));
+    return text;
+  },
+
   full(clicks) {
     const box = document.getElementById("graph-box");
     if (!clicks || !box) return window.dash_clientside.no_update;
@@ -52,5 +57,5 @@ window.dash_clientside.explorer = {
       return ["The explorer does not answer. Once it is started again on this address, the page goes on by itself.", keep];
     }
   },
-};
+});
 document.addEventListener("fullscreenchange", () => window.dispatchEvent(new Event("resize")));
