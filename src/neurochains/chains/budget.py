@@ -36,6 +36,8 @@ from neurochains.chains.scores import Scores
 
 __all__ = ["BudgetSettings", "Round", "Search", "certify"]
 
+PATIENCE = 12  # units in turn that cannot be spared
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetSettings:
@@ -113,23 +115,79 @@ class Search:
                 break
             rate *= self._change(divergence, self.settings.retreat)
 
-    def polish(self, steps: int, *, enough: float = 0.0) -> float:
-        """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before.
+    def trim(self) -> None:
+        """Remove units as long as one curvature can tell how the others make up for it, at no prediction's cost.
 
-        Ends once the divergence is as low as `enough`, cannot get there at this pace, or a step gains next to nothing.
+        Each round is cheap, so that this goes on where `run` would take too long: down to the last few units.
+        """
+        count = max(1, len(self.live) // 50)
+        while count and self.room() and not self.out_of_time():
+            self.polish(1)
+            count = self._trim(self.measure(self.live.scores), min(2 * count, self.room()))
+
+    def _trim(self, curvature: Curvature, most: int) -> int:
+        """Remove the `most` least important units, half as many and so on, or one of the next; returns how many."""
+        live, before, lost = self.live, self.live.save(), self._losses()
+        order = curvature.importance(live.scores).argsort(stable=True)
+        count, first = most, 0
+        while count and first < min(PATIENCE, len(order)):
+            gone = torch.zeros(len(live), dtype=torch.bool, device=live.device)
+            gone[order[first : first + count]] = True
+            divergence, live.scores = self._without(curvature, gone)
+            live.drop(gone)
+            if self.goal.fits(divergence, live) and self._losses() <= lost:
+                self.note(divergence, kept=True)
+                return count
+            live.restore(before)
+            count, first = (count // 2, first) if count > 1 else (1, first + 1)
+        return 0
+
+    def _without(self, curvature: Curvature, gone: Tensor) -> tuple[float, Tensor]:
+        """Return the divergence and the scores without some units: as the rest are, or making up for it if better."""
+        bare = self.live.scores.masked_fill(gone, 0.0)
+        plain = (self.run_with(bare), bare)
+        if not self.tunable:
+            return plain
+        fixed = torch.where(gone, -self.live.scores, 0.0)
+        return min(plain, self.compensate(curvature, fixed, ~gone, self._damping), key=_first)
+
+    def _losses(self) -> int:
+        """Return on how many images the prediction is not the original's."""
+        with torch.no_grad():
+            return int(_lost(self.live, self.live.logits(self.live.scores)).sum())
+
+    def polish(self, steps: int) -> float:
+        """Tune the surviving scores by damped Gauss-Newton steps, as long as one gains more than next to nothing.
+
+        Returns the divergence, never worse than before.
         """
         live = self.live
         divergence = self.run_with(live.scores)
-        for step in range(steps if self.tunable else 0):
-            if divergence <= enough and self.goal.fits(divergence, live):
-                break
+        for _ in range(steps if self.tunable else 0):
             better, scores = self._tuned(self.measure(live.scores))
             if not better < divergence:
                 break
-            ratio, divergence, live.scores = better / divergence, better, scores
-            if ratio > 0.99 or divergence * ratio ** (steps - step - 1) > enough > 0:
+            last, divergence, live.scores = divergence, better, scores
+            if divergence > 0.99 * last:
                 break
         return divergence
+
+    def regain(self, lost: Tensor, *, steps: int = 5, weights: Sequence[int] = (2, 8, 32)) -> bool:
+        """Tune the scores with some images weighing more; returns whether that won back predictions within the goal.
+
+        Args:
+            lost: the places of the images.
+            steps: Gauss-Newton steps with each of the weights, at most.
+            weights: how many times these images count, tried in turn.
+        """
+        live, before = self.live, self.live.scores
+        for weight in weights if self.tunable else ():
+            with live.repeating(lost, weight):
+                self.polish(steps)
+            if self._losses() < len(lost) and self.goal.fits(self.run_with(live.scores), live):
+                return True
+            live.scores = before
+        return False
 
     @property
     def tunable(self) -> bool:
@@ -275,61 +333,81 @@ def _first(entry: Sequence[Any]) -> float:
 
 
 def certify(
-    live: LiveNetwork, goal: Goal, *, tune: Callable[[], object] | None = None, most: int = 4
+    live: LiveNetwork,
+    goal: Goal,
+    *,
+    settle: Callable[[], object] | None = None,
+    regain: Callable[[Tensor], bool] | None = None,
+    most: int = 4,
 ) -> dict[str, Tensor]:
     """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
 
     Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
-    something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
-    its units can be left out alone. Those that cost a prediction are left for last. Where a prediction is lost in the
-    end, `tune` is called to bring it back, `most` times at most.
+    something `settle` is called, to tune what is left, and all are measured anew, so that the table that comes back
+    holds for the sub-network that is kept: none of its units can be left out alone. Those that cost a prediction are
+    left for last. Where predictions are lost in the end, `regain` is called with the places of their images, `most`
+    times at most and as long as it says that it helped.
     """
-    tuned = 0
+    table = _certify(live, goal, settle)
+    for _ in range(most):
+        lost = _lost(live, live.logits(live.scores)).nonzero().flatten()
+        if not len(lost) or regain is None or not regain(lost):
+            break
+        table = _certify(live, goal, settle)
+    return table
+
+
+def _certify(live: LiveNetwork, goal: Goal, settle: Callable[[], object] | None) -> dict[str, Tensor]:
     while True:
         table = _leave_one_out(live, live.result())
-        if _drop_spare(live, goal, table, predictions=True) or _drop_spare(live, goal, table, predictions=False):
-            continue
-        with torch.no_grad():
-            lost = len(live.images) - _agreeing(live, live.logits(live.scores))
-        if not lost or tune is None or tuned == most:
+        costs = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
+        if not any(_drop_spare(live, goal, costs, predictions=kept) for kept in (True, False)):
             return table
-        tune()
-        tuned += 1
+        if settle:
+            settle()
 
 
 def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
     return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
-def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, predictions: bool) -> bool:
-    """Drop what the goal can spare, cheapest first; returns whether a unit went.
+def _drop_spare(live: LiveNetwork, goal: Goal, costs: Tensor, *, predictions: bool) -> bool:
+    """Drop what the goal can spare, in the order of costs ``(n,)``; returns whether a unit went.
 
-    Every unit is tried that the table does not rule out: a try costs one forward pass, a new table half as many as
-    there are units. With `predictions` no unit goes that changes one.
+    With `predictions` no unit goes that changes one. When `PATIENCE` of them could not go, one behind
+    the other, none of those that cost more is tried, unless cost says nothing of what the goal is about.
     """
-    flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
-    order = flat.argsort(stable=True)
-    first = len(live)
-    for unit, cost in zip(live.alive[order].tolist(), flat[order].tolist(), strict=True):
-        if len(live) > goal.least and goal.could_spare(cost):
-            _try_without(live, goal, unit, predictions)
+    patience = PATIENCE if math.isfinite(goal.divergence) else math.inf
+    order = costs.argsort(stable=True).cpu()
+    units = live.alive[order][torch.tensor([goal.could_spare(cost) for cost in costs[order].tolist()])]
+    first, place, some, failed = len(live), 0, 1, 0
+    while place < len(units) and failed < patience and (room := len(live) - goal.least):
+        some = min(some, room)
+        if _try_without(live, goal, units[place : place + some], predictions):
+            place, some, failed = place + some, 2 * some, 0
+        elif some > 1:
+            some //= 2
+        else:
+            place, failed = place + 1, failed + 1
     return len(live) < first
 
 
-def _try_without(live: LiveNetwork, goal: Goal, unit: int, predictions: bool) -> None:
-    """Drop a unit if the goal can spare it and, where that is asked for, no prediction is lost without it."""
+def _try_without(live: LiveNetwork, goal: Goal, units: Tensor, predictions: bool) -> bool:
+    """Drop units if the goal can spare them and, where that is asked for, no prediction is lost without them."""
     before = live.save()
     with torch.no_grad():
-        agreeing = _agreeing(live, live.logits(live.scores)) if predictions else 0
-        live.drop((live.alive == unit).to(live.device))
+        lost = int(_lost(live, live.logits(live.scores)).sum()) if predictions else len(live.images)
+        live.drop(torch.isin(live.alive, units).to(live.device))
         outputs = live.logits(live.scores)
         divergence = float(live.objective(outputs, live.original).mean())
-    if not (_agreeing(live, outputs) >= agreeing and goal.fits(divergence, live)):
+    fits = int(_lost(live, outputs).sum()) <= lost and goal.fits(divergence, live)
+    if not fits:
         live.restore(before)
+    return fits
 
 
-def _agreeing(live: LiveNetwork, outputs: Tensor) -> int:
-    """Return on how many images the prediction is the original's; all, where outputs are no classes."""
+def _lost(live: LiveNetwork, outputs: Tensor) -> Tensor:
+    """Return on which images ``(B,)`` the prediction is not the original's; on none, where outputs are no classes."""
     if live.objective is not kl_divergence:
-        return len(outputs)
-    return int((outputs.argmax(-1) == live.original.argmax(-1)).sum())
+        return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)
+    return outputs.argmax(-1) != live.original.argmax(-1)

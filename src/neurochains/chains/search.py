@@ -25,8 +25,7 @@ from neurochains.network.network import Network
 
 __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
-TUNING = 5  # Gauss-Newton steps once a prediction was lost
-QUICK = {"content": 0.25, "share_end": 0.06}  # a quick search ends at the first difficulty, or when few fade at a time
+QUICK_END = 0.15  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
@@ -102,13 +101,16 @@ def _by_budget(problem: _Problem) -> Parts:
         skip_blocks(search)
     thorough = settings.effort == "thorough"
     if search.tunable:
-        shrink(search, settings.shrink if thorough else replace(settings.shrink, **QUICK))
+        shrink(search, settings.shrink if thorough else replace(settings.shrink, share_end=QUICK_END))
     if thorough or not search.tunable or (goal.is_size and search.room()):
         _eliminate(search, settings.refit)
     if search.tunable:
         refit_live(live, steps=settings.refit, high=search.settings.high)
-    follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
-    table = certify(live, goal, tune=lambda: search.polish(TUNING))
+    search.report = lambda entry: follow("certifying", entry)
+    search.note(search.run_with(live.scores), kept=True)
+    if not goal.is_size:
+        search.trim()
+    table = certify(live, goal, settle=search.trim, regain=search.regain)
     return live.result(), table, search.history
 
 
