@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from neurochains.chains import OBJECTIVES, Scores
-from neurochains.chains.budget import BudgetSettings, Search, certify
+from neurochains.chains.budget import BudgetSettings, Search
+from neurochains.chains.certificate import certify
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
 from neurochains.network import Filter, Network
@@ -262,3 +263,60 @@ def test_a_table_without_units_to_spare_changes_nothing(striped, images):
     literal = divergence(striped, images, result.without(unit))
     assert float(table["conv3"].max()) == pytest.approx(literal, rel=1e-3)
     assert literal > 1e-4
+
+
+def test_trimming_keeps_the_goal_and_every_prediction(striped, images):
+    found = Search(make(striped, images), Goal(divergence=0.05), BudgetSettings())
+    found.trim()
+    result = found.live.result()
+    assert result.kept < 24
+    assert divergence(striped, images, result) <= 0.05
+    assert agreement(striped, images, result) == 1
+
+
+def test_trimming_makes_up_for_what_leaves(striped, images):
+    loose, binary = (Search(make(striped, images), Goal(divergence=0.05), BudgetSettings(**s)) for s in ({}, BINARY))
+    loose.trim()
+    binary.trim()
+    assert len(loose.live) < len(binary.live) < 24
+    assert binary.live.scores.unique().tolist() == [1.0]
+
+
+def test_behind_each_round_of_the_certificate_the_rest_is_settled(striped, images):
+    live, sizes = make(striped, images), []
+    certify(live, Goal(divergence=0.2), settle=lambda: sizes.append(len(live)))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == len(live)
+
+
+def test_a_lost_prediction_is_won_back_with_its_image_weighing_more(striped, images):
+    found = Search(make(striped, images), Goal(divergence=10.0), BudgetSettings())
+    live = found.live
+    live.scores = 1 + 0.9 * torch.randn(24, generator=torch.Generator().manual_seed(1))
+    lost = (live.logits(live.scores).argmax(-1) != live.original.argmax(-1)).nonzero().flatten()
+    assert len(lost)
+    assert found.regain(lost)
+    assert agreement(striped, images, live.result()) > 1 - len(lost) / len(images)
+
+
+def test_what_cannot_be_won_back_stays_as_it_was(striped, images):
+    found = Search(make(striped, images), Goal(divergence=1e-12), BudgetSettings())
+    found.live.scores = 1 + 0.9 * torch.randn(24, generator=torch.Generator().manual_seed(1))
+    before = found.live.scores
+    assert not found.regain(torch.tensor([0]), steps=1)
+    assert torch.equal(found.live.scores, before)
+
+
+def test_the_certificate_asks_for_lost_predictions(striped, images):
+    live, asked = make(striped, images), []
+    with torch.no_grad():
+        live.original = live.original.clone()
+        live.original[0] = live.original[0].flip(0)  # a prediction that no unit of the network gives
+
+    def regain(lost):
+        asked.append(lost.tolist())
+        return False
+
+    certify(live, Goal(divergence=10.0), regain=regain)
+    assert len(asked) == 1
+    assert asked[0]

@@ -150,3 +150,20 @@ def test_a_network_without_units_answers_with_a_constant(mixed):
 def test_images_of_another_size_are_refused(mixed):
     with pytest.raises(DataError, match=r"traced for inputs \(B, 3, 12, 12\); got \(2, 3, 8, 8\)"):
         LiveNetwork(mixed, torch.zeros(2, 3, 8, 8), OBJECTIVES["kl"], layers=mixed.scored())
+
+
+def test_images_may_count_more_often_for_a_while(live):
+    images, before = live.images, float(live.divergence(live.scores * 0.5))
+    rows = [*range(len(images)), 0, 0]
+    with live.repeating(torch.tensor([0]), 3):
+        assert torch.equal(live.images, images[rows])
+        expected = live.objective(live.logits(live.scores * 0.5), live.original).mean()
+        assert float(live.divergence(live.scores * 0.5)) == pytest.approx(float(expected))
+    assert torch.equal(live.images, images)
+    assert float(live.divergence(live.scores * 0.5)) == pytest.approx(before)
+
+
+def test_the_share_is_of_the_units_that_are_computed(live):
+    assert live.share == 1
+    live.drop(torch.arange(len(live)) % 2 == 0)
+    assert 0.4 < live.share < 1

@@ -117,7 +117,8 @@ def test_what_happens_can_be_followed(find):
     seen = []
     find(follow=lambda stage, entry: seen.append((stage, entry.step, entry.filters)))
     stages = [stage for stage, _, _ in seen]
-    assert stages == ["eliminating"] * (len(stages) - 1) + ["certifying"]
+    assert sorted(stages, reverse=True) == stages  # first eliminating, then certifying
+    assert set(stages) == {"eliminating", "certifying"}
     seen.clear()
     find(method="paper", follow=lambda stage, entry: seen.append((stage, entry.step, entry.filters)))
     assert [(stage, step) for stage, step, _ in seen] == [("optimising", step) for step in range(1, 26)]

@@ -19,36 +19,21 @@ def test_units_fade_within_the_goal(striped, stripes_task):
     search = searching(striped, stripes_task.images, Goal(divergence=0.1))
     shrink(search, ShrinkSettings())
     assert 0 < len(search.live) < search.live.total
-    limit = 0.1 * ShrinkSettings().overshoot * ShrinkSettings().growth ** 4  # the overshoot within a stage
-    assert all(entry.divergence <= limit for entry in search.history)
-    assert search.history[-1].divergence <= 0.1
+    assert search.history
+    assert all(entry.divergence <= 0.1 for entry in search.history)
     found = search.live.result()
     original = striped(stripes_task.images)
     assert float(KL(found.run(striped, stripes_task.images), original).mean()) <= 0.1 * (1 + 1e-4)
 
 
-def test_a_quick_search_ends_at_the_first_difficulty(striped, stripes_task):
+def test_a_search_that_ends_earlier_costs_less_and_keeps_more(striped, stripes_task):
     images = stripes_task.images
     quick, whole = (searching(striped, images, Goal(divergence=1e-3)) for _ in range(2))
-    shrink(quick, ShrinkSettings(content=1.0))
-    shrink(whole, ShrinkSettings())
+    shrink(quick, ShrinkSettings(share_end=0.3))
+    shrink(whole, ShrinkSettings(fewest=1))
     assert len(whole.live) <= len(quick.live) < quick.live.total
     assert quick.runs["curvature"] < whole.runs["curvature"]
     assert quick.run_with(quick.live.scores) <= 1e-3
-
-
-def test_without_overshoot_the_goal_is_kept_all_the_time(striped, stripes_task):
-    search = searching(striped, stripes_task.images, Goal(divergence=0.05))
-    shrink(search, ShrinkSettings(overshoot=1.0))
-    assert len(search.live) < search.live.total
-    assert all(entry.divergence <= 0.05 for entry in search.history)
-
-
-def test_a_stage_that_cannot_be_brought_back_is_undone(striped, stripes_task):
-    """No recovery and a huge overshoot: what is left must fit the goal all the same."""
-    search = searching(striped, stripes_task.images, Goal(divergence=1e-4))
-    shrink(search, ShrinkSettings(overshoot=1e4, recovery=0))
-    assert search.run_with(search.live.scores) <= 1e-4
 
 
 def test_a_size_is_not_undercut(striped, stripes_task):

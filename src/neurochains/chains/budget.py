@@ -10,8 +10,9 @@ must be made up for by what stays, or deep narrow networks break at once. So:
 3. While the divergence is above a part of the budget, take further damped Gauss-Newton steps on the scores alone.
 4. Inside the budget: go on, faster. Outside: go back to the last good state and try fewer. One unit too many: stop.
 5. Tune the scores of what is left on the divergence (`neurochains.chains.refit`).
-6. Leave each unit out in turn, exactly; drop what fits into the budget, largest slack first, until nothing does. The
-   table of these divergences is the certificate of 1-minimality.
+6. Trim what one curvature finds to spare, many at once, then one at a time.
+7. Leave each unit out in turn, exactly; drop what fits into the budget, until nothing does. The table of these
+   divergences is the certificate of 1-minimality (`neurochains.chains.certificate`).
 
 The network is compacted again whenever a quarter of it has gone, so that each round costs less than the one before.
 """
@@ -27,14 +28,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurochains.chains.ablation import leave_one_out_divergence
 from neurochains.chains.curvature import Curvature, measure_curvature, output_slope
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
-from neurochains.chains.objectives import kl_divergence
-from neurochains.chains.scores import Scores
 
-__all__ = ["BudgetSettings", "Round", "Search", "certify"]
+__all__ = ["BudgetSettings", "Round", "Search"]
+
+TRIES = 12  # least important units of which one may be trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +113,79 @@ class Search:
                 break
             rate *= self._change(divergence, self.settings.retreat)
 
-    def polish(self, steps: int, *, enough: float = 0.0) -> float:
-        """Tune the surviving scores by damped Gauss-Newton steps; returns the divergence, never worse than before.
+    def trim(self, *, least: float = 0.01) -> None:
+        """Remove units as long as one curvature can tell how the others make up for it, at no prediction's cost.
 
-        Ends once the divergence is as low as `enough`, cannot get there at this pace, or a step gains next to nothing.
+        Each round is cheaper than one of `run`. It ends when less than a share `least` of the units goes at once.
+        """
+        count = max(1, len(self.live) // 50)
+        while count > least * len(self.live) and self.room() and not self.out_of_time():
+            self.polish(1)
+            count = self._trim(self.measure(self.live.scores), min(2 * count, self.room()))
+
+    def _trim(self, curvature: Curvature, most: int) -> int:
+        """Remove the `most` least important units, half as many and so on, or one of the next; returns how many."""
+        live, before, lost = self.live, self.live.save(), self._losses()
+        order = curvature.importance(live.scores).argsort(stable=True)
+        count, first = most, 0
+        while count and first < min(TRIES, len(order)):
+            gone = torch.zeros(len(live), dtype=torch.bool, device=live.device)
+            gone[order[first : first + count]] = True
+            divergence, live.scores = self._without(curvature, gone)
+            live.drop(gone)
+            if self.goal.fits(divergence, live) and self._losses() <= lost:
+                self.note(divergence, kept=True)
+                return count
+            live.restore(before)
+            count, first = (count // 2, first) if count > 1 else (1, first + 1)
+        return 0
+
+    def _without(self, curvature: Curvature, gone: Tensor) -> tuple[float, Tensor]:
+        """Return the divergence and the scores without some units: as the rest are, or making up for it if better."""
+        bare = self.live.scores.masked_fill(gone, 0.0)
+        plain = (self.run_with(bare), bare)
+        if not self.tunable:
+            return plain
+        fixed = torch.where(gone, -self.live.scores, 0.0)
+        return min(plain, self.compensate(curvature, fixed, ~gone, self._damping), key=_first)
+
+    def _losses(self) -> int:
+        """Return on how many images the prediction is not the original's."""
+        with torch.no_grad():
+            return int(self.live.lost(self.live.logits(self.live.scores)).sum())
+
+    def polish(self, steps: int) -> float:
+        """Tune the surviving scores by damped Gauss-Newton steps, as long as one gains more than next to nothing.
+
+        Returns the divergence, never worse than before.
         """
         live = self.live
         divergence = self.run_with(live.scores)
-        for step in range(steps if self.tunable else 0):
-            if divergence <= enough and self.goal.fits(divergence, live):
-                break
+        for _ in range(steps if self.tunable else 0):
             better, scores = self._tuned(self.measure(live.scores))
             if not better < divergence:
                 break
-            ratio, divergence, live.scores = better / divergence, better, scores
-            if ratio > 0.99 or divergence * ratio ** (steps - step - 1) > enough > 0:
+            last, divergence, live.scores = divergence, better, scores
+            if divergence > 0.99 * last:
                 break
         return divergence
+
+    def regain(self, lost: Tensor, *, steps: int = 5, weights: Sequence[int] = (2, 8, 32)) -> bool:
+        """Tune the scores with some images weighing more; returns whether that won back predictions within the goal.
+
+        Args:
+            lost: the places of the images.
+            steps: Gauss-Newton steps with each of the weights, at most.
+            weights: how many times these images count, tried in turn.
+        """
+        live, before = self.live, self.live.scores
+        for weight in weights if self.tunable else ():
+            with live.repeating(lost, weight):
+                self.polish(steps)
+            if self._losses() < len(lost) and self.goal.fits(self.run_with(live.scores), live):
+                return True
+            live.scores = before
+        return False
 
     @property
     def tunable(self) -> bool:
@@ -272,64 +328,3 @@ def _ladder(trial: Callable[[float], tuple[float, float, Tensor]], damping: floa
 
 def _first(entry: Sequence[Any]) -> float:
     return entry[0]
-
-
-def certify(
-    live: LiveNetwork, goal: Goal, *, tune: Callable[[], object] | None = None, most: int = 4
-) -> dict[str, Tensor]:
-    """Return each kept unit's leave-one-out divergence, after dropping those that the goal can spare.
-
-    Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
-    something all are measured anew, so that the table that comes back holds for the sub-network that is kept: none of
-    its units can be left out alone. Those that cost a prediction are left for last. Where a prediction is lost in the
-    end, `tune` is called to bring it back, `most` times at most.
-    """
-    tuned = 0
-    while True:
-        table = _leave_one_out(live, live.result())
-        if _drop_spare(live, goal, table, predictions=True) or _drop_spare(live, goal, table, predictions=False):
-            continue
-        with torch.no_grad():
-            lost = len(live.images) - _agreeing(live, live.logits(live.scores))
-        if not lost or tune is None or tuned == most:
-            return table
-        tune()
-        tuned += 1
-
-
-def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
-    return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
-
-
-def _drop_spare(live: LiveNetwork, goal: Goal, table: dict[str, Tensor], *, predictions: bool) -> bool:
-    """Drop what the goal can spare, cheapest first; returns whether a unit went.
-
-    Every unit is tried that the table does not rule out: a try costs one forward pass, a new table half as many as
-    there are units. With `predictions` no unit goes that changes one.
-    """
-    flat = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
-    order = flat.argsort(stable=True)
-    first = len(live)
-    for unit, cost in zip(live.alive[order].tolist(), flat[order].tolist(), strict=True):
-        if len(live) > goal.least and goal.could_spare(cost):
-            _try_without(live, goal, unit, predictions)
-    return len(live) < first
-
-
-def _try_without(live: LiveNetwork, goal: Goal, unit: int, predictions: bool) -> None:
-    """Drop a unit if the goal can spare it and, where that is asked for, no prediction is lost without it."""
-    before = live.save()
-    with torch.no_grad():
-        agreeing = _agreeing(live, live.logits(live.scores)) if predictions else 0
-        live.drop((live.alive == unit).to(live.device))
-        outputs = live.logits(live.scores)
-        divergence = float(live.objective(outputs, live.original).mean())
-    if not (_agreeing(live, outputs) >= agreeing and goal.fits(divergence, live)):
-        live.restore(before)
-
-
-def _agreeing(live: LiveNetwork, outputs: Tensor) -> int:
-    """Return on how many images the prediction is the original's; all, where outputs are no classes."""
-    if live.objective is not kl_divergence:
-        return len(outputs)
-    return int((outputs.argmax(-1) == live.original.argmax(-1)).sum())

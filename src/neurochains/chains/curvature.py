@@ -31,7 +31,7 @@ from neurochains.chains.objectives import Objective, kl_divergence, squared_erro
 __all__ = ["Curvature", "measure_curvature", "output_factor", "output_slope"]
 
 NOTHING_OFF = 1e-4  # a residual below that is rounding
-PIXELS = 5 * 224 * 224  # that a backward pass takes at a time
+PIXELS = 5 * 224 * 224  # that a backward pass through the whole network takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Curvature:
         gradient = self.gradient if slope is None else slope
         pull = gradient[free] + jacobian.T @ (self.jacobian @ fixed)
         gram = jacobian @ jacobian.T
+        damping = max(damping, 4 * torch.finfo(gram.dtype).eps * float(gram.diagonal().amax()))  # or it is singular
         gram.diagonal().add_(damping)
         answer = (jacobian.T @ torch.linalg.solve(gram, jacobian @ pull) - pull) / damping
         change = fixed.clone()
@@ -105,9 +106,11 @@ def measure_curvature(live: LiveNetwork, scores: Tensor, *, rows: int, generator
 def _answers(live: LiveNetwork, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return the outputs ``(B, K)``, and what turns rows ``(B, R, K)`` of them into slopes in the scores ``(R, B, n)``.
 
-    Large images go in parts, so that no more maps are held than a plain step on all of them would.
+    Large images go in parts, so that no more maps are held than a plain step on all of them would; the smaller the
+    network has become, the fewer parts, since convolutions run best on many images.
     """
-    parts = list(torch.arange(len(live.images)).split(max(1, PIXELS // max(1, live.images[0, 0].numel()))))
+    most = int(PIXELS / max(1, live.images[0, 0].numel()) / live.share**2)
+    parts = list(torch.arange(len(live.images)).split(max(1, most)))
     if len(parts) == 1:
         outputs, each = _forward(live, scores, parts[0])
         return outputs.detach(), lambda rows: _backward(outputs, each, rows)

@@ -5,14 +5,15 @@ Shapes: n living units, B images, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from neurochains.chains.companions import Companions
-from neurochains.chains.objectives import Objective
+from neurochains.chains.objectives import Objective, kl_divergence
 from neurochains.chains.scores import Scores
 from neurochains.edit.compact import CompactNetwork
 from neurochains.network.layers import Layer
@@ -67,6 +68,11 @@ class LiveNetwork:
     def __len__(self) -> int:
         return len(self.alive)
 
+    @property
+    def share(self) -> float:
+        """The share of the units that are still computed."""
+        return self._held / self.total
+
     def compact(self) -> None:
         """Rewrite the network on the units that live now, and those that share a channel with one of them."""
         held = self._companions.join(self.alive)
@@ -119,6 +125,26 @@ class LiveNetwork:
         self.alive, self._places, self.scores = state.alive, state.places, state.scores
         self.skipped, self._small = state.skipped, state.small
         self._held, self._packed = state.held, state.packed
+
+    def lost(self, outputs: Tensor) -> Tensor:
+        """Return on which images ``(B,)`` the prediction is not the original's; on none, where outputs are no classes.
+
+        `outputs` are ``(B, K)``.
+        """
+        if self.objective is not kl_divergence:
+            return torch.zeros(len(outputs), dtype=torch.bool, device=outputs.device)
+        return outputs.argmax(-1) != self.original.argmax(-1)
+
+    @contextmanager
+    def repeating(self, places: Tensor, times: int) -> Iterator[None]:
+        """Let some images count more often, for a while."""
+        images, original = self.images, self.original
+        rows = torch.cat([torch.arange(len(images), device=places.device), places.repeat(times - 1)])
+        self.images, self.original = _channels_last(images[rows]), original[rows]
+        try:
+            yield
+        finally:
+            self.images, self.original = images, original
 
     def result(self) -> Scores:
         """Return the sub-network as scores at full width."""

@@ -196,6 +196,8 @@ class _Search:
         kept = depths_to_kept(depths, self._blocks).to(self._stream.device)
         weights = kept.to(self._stream.dtype).requires_grad_()
         logits = self._tokens.read(self._stream[rows], dropping(kept, weights))
+        if not logits.requires_grad:  # what is left of the network reads no patch
+            return torch.zeros_like(_behind(weights.detach())).transpose(1, 2).cpu()
         logs = (logits / self._settings.temperature).log_softmax(-1)
         share, likeliest = logs.detach().exp().topk(min(self._settings.classes, logs.shape[-1]))
         divergence = kl_divergence(logits, self._original[rows]).sum()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from neurochains.chains.ablation import leave_one_out_divergence
 from neurochains.chains.blocks import skip_blocks
-from neurochains.chains.budget import BudgetSettings, Round, Search, certify
+from neurochains.chains.budget import BudgetSettings, Round, Search
+from neurochains.chains.certificate import certify
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
 from neurochains.chains.objectives import Objective
@@ -25,8 +26,7 @@ from neurochains.network.network import Network
 
 __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
-TUNING = 5  # Gauss-Newton steps once a prediction was lost
-QUICK = {"content": 0.25, "share_end": 0.06}  # a quick search ends at the first difficulty, or when few fade at a time
+QUICK_END = 0.15  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
@@ -102,14 +102,28 @@ def _by_budget(problem: _Problem) -> Parts:
         skip_blocks(search)
     thorough = settings.effort == "thorough"
     if search.tunable:
-        shrink(search, settings.shrink if thorough else replace(settings.shrink, **QUICK))
+        _shrink(search, settings.shrink if thorough else replace(settings.shrink, share_end=QUICK_END), settings.refit)
     if thorough or not search.tunable or (goal.is_size and search.room()):
         _eliminate(search, settings.refit)
     if search.tunable:
         refit_live(live, steps=settings.refit, high=search.settings.high)
-    follow("certifying", Round(len(search.history), len(live), float("nan"), True, 0.0))
-    table = certify(live, goal, tune=lambda: search.polish(TUNING))
+    search.report = lambda entry: follow("certifying", entry)
+    search.note(search.run_with(live.scores), kept=True)
+    if not goal.is_size:
+        search.trim()
+    table = certify(live, goal, settle=search.trim if thorough else None, regain=search.regain)
     return live.result(), table, search.history
+
+
+def _shrink(search: Search, settings: ShrinkSettings, steps: int, *, most: int = 4, least: float = 0.15) -> None:
+    """Shrink and refit in turns, since a better fit makes room, until less than a share of the units went."""
+    for _ in range(most):
+        before = len(search.live)
+        shrink(search, settings)
+        if len(search.live) > (1 - least) * before or not search.room():
+            break
+        refit_live(search.live, steps=steps, high=search.settings.high)
+        settings = replace(settings, share=2 * settings.share_end)
 
 
 def _eliminate(search: Search, steps: int, *, most: int = 4) -> None:

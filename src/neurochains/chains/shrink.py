@@ -8,18 +8,12 @@
 4. Units that have faded to almost nothing leave.
 5. Where only small factors work, fewer units fade at once; where large ones do, more.
 
-This goes in stages. In each, the divergence may overshoot the goal, since the way there is much shorter; when a part of
-the units has gone, Gauss-Newton steps bring it back. The first stage that they cannot bring back is undone, and the
-last bit is done under the goal all the time.
-
 Nothing is ever removed abruptly, so that deep narrow networks (MobileNet) follow; and since importance falls with the
 square of a score, units that began to fade go on to.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +21,6 @@ from torch import Tensor
 
 from neurochains.chains.budget import Search
 from neurochains.chains.curvature import Curvature
-from neurochains.chains.live import State
 
 __all__ = ["ShrinkSettings", "shrink"]
 
@@ -41,15 +34,7 @@ class ShrinkSettings:
     Attributes:
         share: of the living units that fade at first; `share_limit` at most.
         share_end: where the shrinkage ends; it also does when fewer than `fewest` units would fade.
-        reserve: the part of the budget that the divergence stays under at the end of a stage, and all the time in the
-            last.
-        overshoot: how many times the budget the divergence may reach within the first stage; a stage leaves one part
-            in the square root of it.
-        overshoot_end: where it ends.
-        growth: by what factor the overshoot grows after a stage that took at most `easy` steps to bring back.
-        retreat: by what factor it falls after one that could not be brought back.
-        recovery: Gauss-Newton steps to bring the divergence back after a stage, at most.
-        content: the part of all units below which the first stage that could not be brought back ends the shrinkage.
+        reserve: the part of the budget that the divergence stays under.
         faded: the score below which a unit leaves.
     """
 
@@ -58,13 +43,6 @@ class ShrinkSettings:
     share_end: float = 0.02
     fewest: int = 4
     reserve: float = 0.95
-    overshoot: float = 3.0
-    overshoot_end: float = 1.2
-    growth: float = 1.7
-    retreat: float = 2.5
-    easy: int = 2
-    recovery: int = 12
-    content: float = 0.0
     faded: float = 0.03
 
 
@@ -100,7 +78,7 @@ class _Ladder:
         """Return the step with the largest factor found to stay under the target, from a place on the ladder on."""
         step, target = self.step(place, damping), self._target
         if step.divergence > target:
-            step = self._better(step, 5.0)
+            step = self._better(step)
         while step.divergence <= target and step.place > 0:
             further = self.step(step.place - 1, step.damping)
             if further.divergence > target:
@@ -108,43 +86,19 @@ class _Ladder:
             step = further
         while step.divergence > target and step.place < len(FACTORS) - 1:
             step = self.step(step.place + 1, step.damping)
-        return self._better(step, 3.0) if step.divergence > 0.5 * target else step
+        return step
 
-    def _better(self, step: _Step, factor: float) -> _Step:
-        others = [self.step(step.place, step.damping * by) for by in (factor, 1 / factor)]
+    def _better(self, step: _Step) -> _Step:
+        """Return the best of three dampings for a step."""
+        others = [self.step(step.place, step.damping * by) for by in (5.0, 0.2)]
         return min((step, *others), key=lambda one: one.divergence)
 
 
 def shrink(search: Search, settings: ShrinkSettings) -> None:
     """Let units fade from a search's live network until only a few at a time could, or the goal's size is near."""
-    live, limit = search.live, search.goal.limit
-    shrinkage, overshoot = _Shrinkage(search, settings), settings.overshoot
-    while overshoot > settings.overshoot_end:
-        trail = shrinkage.descend(overshoot * limit, to=int(len(live) / math.sqrt(overshoot)))
-        if len(trail) == 1:  # nothing has gone; but some have faded
-            live.restore(trail[0])
-            break
-        steps, whole = _recover(search, settings, trail)
-        if not whole and len(live) <= settings.content * live.total:
-            return
-        overshoot *= 1 / settings.retreat if not whole else settings.growth if steps <= settings.easy else 1.0
-    shrinkage.descend(settings.reserve * limit, to=search.goal.least, strict=True)
-
-
-def _recover(search: Search, settings: ShrinkSettings, trail: Sequence[State]) -> tuple[int, bool]:
-    """Bring the divergence back under the goal at the end of a trail, or half-way, or else go back to its start.
-
-    Returns the number of Gauss-Newton steps that it took, and whether it was brought back at the end.
-    """
-    began = search.runs["curvature"]
-    for place in dict.fromkeys((len(trail) - 1, len(trail) // 2, 0)):
-        search.live.restore(trail[place])
-        if not place:
-            break
-        divergence = search.polish(settings.recovery, enough=settings.reserve * search.goal.limit)
-        if search.goal.fits(divergence, search.live):
-            break
-    return search.runs["curvature"] - began, place == len(trail) - 1
+    live, shrinkage = search.live, _Shrinkage(search, settings)
+    while search.room() and not search.out_of_time() and not shrinkage.over(len(live)):
+        shrinkage.step()
 
 
 class _Shrinkage:
@@ -157,26 +111,13 @@ class _Shrinkage:
         self._place = 3
         self._damping = 0.05
 
-    def descend(self, target: float, *, to: int, strict: bool = False) -> list[State]:
-        """Let units fade under a target until `to` are left or too few would; returns the states on the way.
+    def over(self, units: int) -> bool:
+        """Return whether too few of the living units could fade at once."""
+        return self._share <= max(self._settings.share_end, self._settings.fewest / units)
 
-        Those are the first, and one whenever a tenth of the units has gone. `strict` takes back what misses the goal.
-        """
-        search, live, settings = self._search, self._search.live, self._settings
-        trail = [live.save()]
-        self._share = max(self._share, settings.share / 3)
-        while len(live) > to and search.room() and not search.out_of_time():
-            if self._share <= max(settings.share_end, settings.fewest / len(live)):
-                break
-            self._step(target, strict)
-            if len(live) < 0.9 * len(trail[-1].alive):
-                trail.append(live.save())
-        if len(live) < len(trail[-1].alive):
-            trail.append(live.save())
-        return trail
-
-    def _step(self, target: float, strict: bool) -> None:
-        search, live = self._search, self._search.live
+    def step(self) -> None:
+        """Let some units fade as far as the others can make up for; fewer the next time where they cannot."""
+        search, live, target = self._search, self._search.live, self._settings.reserve * self._search.goal.limit
         curvature = search.measure(live.scores)
         count = max(1, min(int(self._share * len(live)), search.room()))
         fading = torch.zeros(len(live), dtype=torch.bool, device=live.device)
@@ -188,7 +129,7 @@ class _Shrinkage:
         before = live.save()
         live.scores, self._place, self._damping = step.scores, step.place, step.damping
         divergence = _leave(search, fading, self._settings.faded, step.divergence)
-        if strict and not search.goal.fits(divergence, live):
+        if not search.goal.fits(divergence, live):
             live.restore(before)
             self._share *= 0.6
             return

@@ -72,7 +72,7 @@ class ChainRun:
         """The network that it is a part of."""
         return self.chain.network
 
-    @cached_property
+    @property
     def units(self) -> tuple[Filter, ...]:
         """Its filters, layer by layer."""
         return tuple(self.chain.subnetwork.list_filters())
@@ -108,7 +108,7 @@ class CircuitRun:
         """The network that it is a part of."""
         return self.circuit.network
 
-    @cached_property
+    @property
     def units(self) -> tuple[Filter, ...]:
         """Its filters, layer by layer."""
         return tuple(Filter(name, int(unit)) for name, kept in self.circuit.filters.items() for unit in kept)

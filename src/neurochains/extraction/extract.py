@@ -52,8 +52,8 @@ def extract(
             agreement: the share of predictions to keep, above 0, at most 1.
             size: how many filters to end at: a number, or a fraction as a float.
             method: ``"budget"`` (`neurochains.chains.budget`, the default) or ``"paper"`` (`neurochains.chains.paper`).
-            effort: of ``"budget"``: ``"quick"`` ends at the first difficulty once a quarter of the units is left,
-            ``"thorough"`` takes two to four times as long for a third to a half fewer.
+            effort: of ``"budget"``: ``"quick"`` ends when less than 15 % of the units could fade at once,
+            ``"thorough"`` goes on to 2 %, then removes more in small rounds.
             units: what is scored: ``"filters"``, ``"hidden"`` units of linear layers, attention ``"heads"``, and the
             ``"patches"`` of a vision transformer, for each image apart (`neurochains.chains.patches`); one or several.
             With patches alone, the fidelity holds for each image; with other units, which may use half of it, on
