@@ -43,7 +43,7 @@ from neurochains.preprocess import Preprocess
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR = Preprocess(size=(32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 FULL = {"mi": 0.01, "kl": 1.0, "sparse": 0.00015}
-SHORT = {"images": 8_000, "test_images": 4_000, "tune_epochs": 3, "epochs": 8, "batch": 64, "lr": 0.02,
+SHORT = {"images": 8_000, "test_images": 4_000, "tune_epochs": 3, "epochs": 10, "batch": 64, "lr": 0.02,
          "controller_lr": 0.1, "mi": 0.1, "sparse": 0.015, "kept": 0.6}  # fmt: skip
 ROWS = {
     "acm": (),
