@@ -20,6 +20,7 @@ from neurochains.chains.scores import Scores
 __all__ = ["PATIENCE", "certify"]
 
 PATIENCE = 24  # units in turn that cannot be spared
+FEW = 0.01  # of the units: where no more go without a change of prediction, others go as well
 NEAR = 1.1  # times the divergence allowed: what a unit may cost to be tried, though it is too much now
 
 
@@ -35,9 +36,9 @@ def certify(
 
     Units are tried by growing divergence, each really left out on top of the earlier ones; after a round that dropped
     something `settle` is called, to tune what is left, and all are measured anew, so that the table that comes back
-    holds for the sub-network that is kept: none of its units can be left out alone. Those that cost a prediction are
-    left for last. Where predictions are lost in the end, `regain` is called with the places of their images, `most`
-    times at most and as long as it says that it helped.
+    holds for the sub-network that is kept: none of its units can be left out alone. Those that cost a prediction wait
+    while there are others. Where predictions are lost in the end, `regain` is called with the places of their images,
+    `most` times at most and as long as it says that it helped.
     """
     table = _certify(live, goal, settle)
     for _ in range(most):
@@ -51,8 +52,13 @@ def certify(
 def _certify(live: LiveNetwork, goal: Goal, settle: Callable[[], object] | None) -> dict[str, Tensor]:
     while True:
         table = _leave_one_out(live, live.result())
-        costs = torch.cat([table[layer.name] for layer in live.layers])[live.alive]
-        if not any(_drop_spare(live, goal, costs, predictions=kept) for kept in (True, False)):
+        alive = live.alive
+        costs = torch.cat([table[layer.name] for layer in live.layers])[alive]
+        before = len(live)
+        _drop_spare(live, goal, costs, predictions=True)
+        if before - len(live) <= FEW * before:
+            _drop_spare(live, goal, costs[torch.isin(alive, live.alive)], predictions=False)
+        if len(live) == before:
             return table
         if settle:
             settle()
@@ -62,21 +68,19 @@ def _leave_one_out(live: LiveNetwork, scores: Scores) -> dict[str, Tensor]:
     return leave_one_out_divergence(live.network, live.images, scores, objective=live.objective, original=live.original)
 
 
-def _drop_spare(live: LiveNetwork, goal: Goal, costs: Tensor, *, predictions: bool) -> bool:
-    """Drop what the goal can spare, in the order of costs ``(n,)``, until nothing goes; returns whether a unit went.
+def _drop_spare(live: LiveNetwork, goal: Goal, costs: Tensor, *, predictions: bool) -> None:
+    """Drop what the goal can spare, in the order of costs ``(n,)``, until nothing goes.
 
     With `predictions` no unit goes that changes one. Each unit that goes shifts what the others cost, so that those
     which cost a little too much are tried as well; to try a few dozen takes less than to measure all anew.
     """
     order = costs.argsort(stable=True).cpu()
     near = torch.tensor([goal.could_spare(cost / NEAR) for cost in costs[order].tolist()], dtype=torch.bool)
-    units, first = live.alive[order][near], len(live)
-    while True:
+    units, before = live.alive[order][near], len(live) + 1
+    while len(live) < before:
         before = len(live)
         units = units[torch.isin(units, live.alive)]
         _drop_in_turn(live, goal, units, predictions)
-        if len(live) == before:
-            return before < first
 
 
 def _drop_in_turn(live: LiveNetwork, goal: Goal, units: Tensor, predictions: bool) -> None:

@@ -115,7 +115,7 @@ def _by_budget(problem: _Problem) -> Parts:
     return live.result(), table, search.history
 
 
-def _shrink(search: Search, settings: ShrinkSettings, steps: int, *, most: int = 4, least: float = 0.15) -> None:
+def _shrink(search: Search, settings: ShrinkSettings, steps: int, *, most: int = 12, least: float = 0.05) -> None:
     """Shrink and refit in turns, since a better fit makes room, until less than a share of the units went."""
     for _ in range(most):
         before = len(search.live)
