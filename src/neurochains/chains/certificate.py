@@ -42,7 +42,7 @@ def certify(
     """
     table = _certify(live, goal, settle)
     for _ in range(most):
-        lost = live.lost(live.logits(live.scores)).nonzero().flatten()
+        lost = live.lost(_run(live)).nonzero().flatten()
         if not len(lost) or regain is None or not regain(lost):
             break
         table = _certify(live, goal, settle)
@@ -90,9 +90,12 @@ def _drop_in_turn(live: LiveNetwork, goal: Goal, units: Tensor, predictions: boo
     """
     patience = PATIENCE if math.isfinite(goal.divergence) else math.inf
     place, some, failed = 0, 1, 0
+    allowed = int(live.lost(_run(live)).sum()) if predictions else len(live.images)
     while place < len(units) and failed < patience and (room := len(live) - goal.least):
         some = min(some, room)
-        if _try_without(live, goal, units[place : place + some], predictions):
+        lost = _try_without(live, goal, units[place : place + some], allowed)
+        if lost is not None:
+            allowed = lost if predictions else allowed
             place, some, failed = place + some, 2 * some, 0
         elif some > 1:
             some //= 2
@@ -100,15 +103,18 @@ def _drop_in_turn(live: LiveNetwork, goal: Goal, units: Tensor, predictions: boo
             place, failed = place + 1, failed + 1
 
 
-def _try_without(live: LiveNetwork, goal: Goal, units: Tensor, predictions: bool) -> bool:
-    """Drop units if the goal can spare them and, where that is asked for, no prediction is lost without them."""
+def _try_without(live: LiveNetwork, goal: Goal, units: Tensor, allowed: int) -> int | None:
+    """Drop units if the goal can spare them and at most so many predictions are lost; returns how many then are."""
     before = live.save()
+    live.drop(torch.isin(live.alive, units).to(live.device))
+    outputs = _run(live)
+    lost, divergence = int(live.lost(outputs).sum()), float(live.objective(outputs, live.original).mean())
+    if lost <= allowed and goal.fits(divergence, live):
+        return lost
+    live.restore(before)
+    return None
+
+
+def _run(live: LiveNetwork) -> Tensor:
     with torch.no_grad():
-        lost = int(live.lost(live.logits(live.scores)).sum()) if predictions else len(live.images)
-        live.drop(torch.isin(live.alive, units).to(live.device))
-        outputs = live.logits(live.scores)
-        divergence = float(live.objective(outputs, live.original).mean())
-    fits = int(live.lost(outputs).sum()) <= lost and goal.fits(divergence, live)
-    if not fits:
-        live.restore(before)
-    return fits
+        return live.logits(live.scores)
