@@ -85,7 +85,14 @@ def _thresholds() -> list[Any]:
                                 style={"flex": 1},
                             ),
                             dmc.NumberInput(
-                                id=number, value=start, w=84, size="xs", debounce=400, **aria(label=text), **scale
+                                id=number,
+                                value=start,
+                                w=84,
+                                size="xs",
+                                debounce=400,
+                                hideControls=True,
+                                **aria(label=text),
+                                **scale,
                             ),
                         ],
                         gap="xs",
