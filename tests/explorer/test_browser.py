@@ -169,7 +169,10 @@ def test_a_measured_query_can_be_cancelled_and_asked_again(opened):
     made.locator("#cancel").click()
     made.wait_for_function("document.getElementById('working').innerText.includes('Cancelled')")
     made.get_by_role("button", name="Run the query").click()
-    made.wait_for_function("document.getElementById('query-said').innerText.includes('score above 0')")
+    made.wait_for_function(
+        "document.getElementById('query-said').innerText.includes('score above 0')"
+        " && document.getElementById('working').innerText === ''"
+    )
     assert "target=logit" in made.url
 
 

@@ -18,7 +18,7 @@ from neurochains.explorer.rescoring import find, rescore
 from neurochains.explorer.saving import zipped
 from neurochains.explorer.view import View
 from neurochains.explorer.widgets import aria, button, card, go, hint, plot, said, table, told
-from neurochains.explorer.worker import Stopped
+from neurochains.explorer.worker import Stopped, wish
 
 __all__ = ["callbacks", "changes", "layout", "listed", "scores", "without_last"]
 
@@ -181,7 +181,7 @@ def _shown(app: Dash, desk: Desk) -> None:
     def show(_part: str | None, search: str | None, uploaded: str | None) -> Any:
         view = View.parse(search)
         wanted = bool(view.off) and find(desk, view, uploaded) is None
-        return listed(desk, view), told(lambda: changes(desk, view, uploaded)), search if wanted else no_update
+        return listed(desk, view), told(lambda: changes(desk, view, uploaded)), wish(search) if wanted else no_update
 
 
 def _rescoring(app: Dash, desk: Desk) -> None:
@@ -195,7 +195,8 @@ def _rescoring(app: Dash, desk: Desk) -> None:
         progress_default=[""],
         prevent_initial_call=True,
     )
-    def work(set_progress: Callable[[Any], None], search: str | None, uploaded: str | None) -> Any:
+    def work(set_progress: Callable[[Any], None], wanted: Any, uploaded: str | None) -> Any:
+        search = wanted["search"]
         try:
             rescore(desk, View.parse(search), uploaded, lambda text: set_progress((text,)))
         except Stopped:

@@ -40,7 +40,7 @@ def _nodes(drawn: Drawn, selected: int) -> list[int]:
         chosen.update(inside[np.argsort(-view.relative[inside], kind="stable")][:most].tolist())
     if selected >= 0:
         touching = np.flatnonzero((view.edges == selected).any(1))
-        strongest = touching[np.argsort(-view.strength[touching], kind="stable")][: 2 * most]
+        strongest = touching[np.argsort(-view.strength[touching], kind="stable")][:most]
         chosen |= {selected, *view.edges[strongest].ravel().tolist()}
     return sorted(chosen)
 

@@ -19,7 +19,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
 from neurochains.explorer.widgets import aria, button, hint, said
-from neurochains.explorer.worker import Stopped
+from neurochains.explorer.worker import Stopped, wish
 
 __all__ = ["asked", "callbacks", "describe", "layout"]
 
@@ -85,7 +85,14 @@ def _thresholds() -> list[Any]:
                                 style={"flex": 1},
                             ),
                             dmc.NumberInput(
-                                id=number, value=start, w=84, size="xs", debounce=400, **aria(label=text), **scale
+                                id=number,
+                                value=start,
+                                w=84,
+                                size="xs",
+                                debounce=400,
+                                hideControls=True,
+                                **aria(label=text),
+                                **scale,
                             ),
                         ],
                         gap="xs",
@@ -268,7 +275,7 @@ def _measuring(app: Dash, desk: Desk) -> None:
         Output(ids.MADE, "data"), Input(part("query"), "data"), Input(ids.AGAIN, "data"), prevent_initial_call=True
     )
     def need(search: str | None, _again: Any) -> Any:
-        return search if describe(desk, View.parse(search))[1] else no_update
+        return wish(search) if describe(desk, View.parse(search))[1] else no_update
 
     @app.callback(
         output=Output(ids.MEASURED, "data"),
@@ -279,7 +286,8 @@ def _measuring(app: Dash, desk: Desk) -> None:
         cancel=[Input(ids.CANCEL, "n_clicks")],
         prevent_initial_call=True,
     )
-    def work(set_progress: Callable[[Any], None], search: str | None) -> Any:
+    def work(set_progress: Callable[[Any], None], made: Any) -> Any:
+        search = made["search"]
         try:
             measure(desk, View.parse(search), lambda _, text: set_progress((f"Measuring {text}",)))
         except Stopped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,43 +20,6 @@ __all__ = ["ChainRun", "CircuitRun", "Run", "open_run"]
 _PATHS = 3
 _CHAIN = (("kl", "KL", ".3f"), ("agreement", "agreement", ".0%"), ("accuracy", "accuracy", ".0%"))
 _CIRCUIT = (("pearson", "correlation with the whole network's map", ".2f"),)
-
-
-class Run(Protocol):
-    """A part of the network that was found.
-
-    Attributes:
-        name: what it is called on the page.
-        units: its filters, layer by layer.
-        words: its size and what was measured of it.
-        has_paths: whether there are paths of classes through it.
-    """
-
-    name: str
-    has_paths: bool
-
-    @property
-    def network(self) -> Network:
-        """The network that it is a part of."""
-        ...
-
-    @property
-    def units(self) -> tuple[Filter, ...]:
-        """Its filters, layer by layer."""
-        ...
-
-    @property
-    def words(self) -> str:
-        """Its size and what was measured of it."""
-        ...
-
-    def logits(self, image: Tensor) -> Tensor | None:
-        """Return its outputs ``(outputs,)`` for an image ``(C, H, W)``; None where it does not reach the outputs."""
-        ...
-
-    def paths(self) -> dict[int, list[Any]]:
-        """Return the best paths of each class, by output."""
-        ...
 
 
 class ChainRun:
@@ -131,6 +94,10 @@ class CircuitRun:
     @cached_property
     def _whole(self) -> Network:
         return self.circuit.as_network()
+
+
+Run: TypeAlias = ChainRun | CircuitRun
+"""A part of the network that was found."""
 
 
 def open_run(

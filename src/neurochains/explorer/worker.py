@@ -17,7 +17,7 @@ from typing import Any
 
 from neurochains.errors import ModelError
 
-__all__ = ["Stopped", "stop_point", "worker"]
+__all__ = ["Stopped", "stop_point", "wish", "worker"]
 
 _JOB: ContextVar[_Job | None] = ContextVar("_JOB", default=None)
 _THREADS = 2
@@ -79,6 +79,11 @@ def stop_point() -> None:
     job = _JOB.get()
     if job is not None and job.stop.is_set():
         raise Stopped
+
+
+def wish(search: str | None) -> dict[str, Any]:
+    """Return what a job is asked for with: two that ask the same are still two, and do not read each other's result."""
+    return {"search": search, "number": secrets.token_hex(4)}
 
 
 def worker(folder: str) -> Any:

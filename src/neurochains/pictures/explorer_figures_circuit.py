@@ -18,6 +18,7 @@ Figure = dict[str, Any]
 _INHIBITS, _EXCITES, _EVEN = "#2166ac", "#c0322b", "#9a9a9a"
 _SELECTED, _OFF = "#e8590c", "#ae3ec9"
 _FAINT = 0.07
+_TALL = 410  # points that the marks of a column share: theirs and those of the labels between them
 _SIDE, _KERNEL = 0.78, 0.22
 
 
@@ -118,6 +119,7 @@ def _nodes(
     colours = {node: MARKS[place] for place, group in enumerate(marked) for node in group}
     colours |= dict.fromkeys(off, _OFF) | {selected: _SELECTED}
     lines = [colours.get(node, "rgba(0,0,0,0)") for node in view.nodes]
+    rows = 1 + max((abs(y) for _, y in places.values()), default=0.0) * 2
     return {
         "type": "scatter",
         "mode": "markers+text",
@@ -132,7 +134,7 @@ def _nodes(
         "hoverinfo": "text",
         "marker": {
             "symbol": ["x-open" if node in off else "square-open" for node in view.nodes],
-            "size": 34,
+            "size": min(34, _TALL / rows),
             "color": lines,
             "line": {"width": 3, "color": lines},
         },
