@@ -28,18 +28,9 @@ def blocks(page: Path, kind: str) -> list[tuple[str | None, str]]:
     return [(match["file"], match["text"]) for match in found if match["kind"] == kind]
 
 
-TRAINED = ROOT / "src/neurochains/network/weights/shapes_vit.safetensors"
-LATER = {"transformers.md": pytest.mark.skipif(not TRAINED.exists(), reason="shapes:vit has no weights yet")}
-
-
 def pages_with(kind: str) -> list:
     pages = [page for page in PAGES if page.parent.name != "errors" and blocks(page, kind)]
-    return [
-        pytest.param(
-            page, id=page.relative_to(ROOT).as_posix(), marks=LATER.get(page.name, ()) if kind == "python" else ()
-        )
-        for page in pages
-    ]
+    return [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in pages]
 
 
 def command_lines(page: Path) -> list[list[str]]:
