@@ -34,7 +34,7 @@ from neurochains.chains.live import LiveNetwork
 
 __all__ = ["BudgetSettings", "Round", "Search"]
 
-TRIES = 12  # least important units of which one may be trimmed
+TRIES = 3  # least important units of which one may be trimmed
 
 
 @dataclass(frozen=True, slots=True)

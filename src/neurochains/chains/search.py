@@ -27,6 +27,7 @@ from neurochains.network.network import Network
 __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
 QUICK_END = 0.15  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
+MANY = 400  # units: from so many on, fading is the cheaper way to remove some
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
@@ -115,12 +116,15 @@ def _by_budget(problem: _Problem) -> Parts:
     return live.result(), table, search.history
 
 
-def _shrink(search: Search, settings: ShrinkSettings, steps: int, *, most: int = 12, least: float = 0.05) -> None:
-    """Shrink and refit in turns, since a better fit makes room, until less than a share of the units went."""
-    for _ in range(most):
+def _shrink(search: Search, settings: ShrinkSettings, steps: int, *, least: float = 0.05) -> None:
+    """Shrink, and while many units are left refit and shrink again, since a better fit makes room for more to fade.
+
+    Ends when less than a share `least` of the units went: from many units, the rounds of the certificate are dear.
+    """
+    while True:
         before = len(search.live)
         shrink(search, settings)
-        if len(search.live) > (1 - least) * before or not search.room():
+        if len(search.live) < MANY or len(search.live) > (1 - least) * before or not search.room():
             break
         refit_live(search.live, steps=steps, high=search.settings.high)
         settings = replace(settings, share=2 * settings.share_end)
