@@ -134,7 +134,7 @@ def _nodes(
         "hoverinfo": "text",
         "marker": {
             "symbol": ["x-open" if node in off else "square-open" for node in view.nodes],
-            "size": min(34, _TALL / rows),
+            "size": [34 if node in colours else min(34, _TALL / rows) for node in view.nodes],
             "color": lines,
             "line": {"width": 3, "color": lines},
         },
