@@ -34,7 +34,14 @@ def extracting(code: str, photos: Path, out: Path, *more: str) -> Iterator[subpr
     options = ["--model", "shapes:vgg", "--images", str(photos), "--out", str(out), "--force", "--method", "paper"]
     command = [sys.executable, "-u", "-c", code, "extract", *options, "--no-controls", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     try:
         yield process
     finally:
