@@ -18,7 +18,7 @@ def live(right: int, of: int = 10):
     """Stands for a live network that keeps so many of its predictions."""
     original = torch.eye(of)
     logits = torch.cat([original[:right], original[right:].roll(1, 1)])
-    return SimpleNamespace(original=original, scores=None, logits=lambda scores: logits)
+    return SimpleNamespace(original=original, outputs=logits)
 
 
 def test_without_a_wish_it_is_a_fidelity_of_5_hundredths():

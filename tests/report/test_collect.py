@@ -11,7 +11,9 @@ import torch
 import neurochains as nc
 from neurochains.chains import Chain, Scores
 from neurochains.chains.contributions import contributions
+from neurochains.chains.goal import Goal
 from neurochains.data import Task
+from neurochains.extraction.options import Options
 from neurochains.network import Network
 from neurochains.report import collect
 from neurochains.report.answers import answer, rows_by_class
@@ -207,6 +209,15 @@ def test_a_further_image_is_seen_beside_its_class(chain, report):
         assert all(len(step.heatmaps) == 2 for step in view.chains[0].steps)
     assert study.smoe is not None
     assert next(one.name for one in study.smoe.images) == study.image.name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({}, ""), ({"effort": "thorough"}, ", effort='thorough'"), ({"refit": 5}, ", refit=5")]
+)
+def test_origin_passes_what_is_no_default(chain, options, said):
+    settings = Options(**options).to_json(Goal(divergence=0.05))
+    again = origin(Chain(chain.network, chain.task, chain.subnetwork, settings)).python
+    assert again.splitlines()[-1] == f"chain = nc.extract(model, task, fidelity=0.05{said}, seed=0)"
 
 
 def test_origin_says_how_to_do_it_again(chain):

@@ -151,8 +151,7 @@ class Search:
 
     def _losses(self) -> int:
         """Return on how many images the prediction is not the original's."""
-        with torch.no_grad():
-            return int(self.live.lost(self.live.logits(self.live.scores)).sum())
+        return int(self.live.lost(self.live.outputs).sum())
 
     def polish(self, steps: int) -> float:
         """Tune the surviving scores by damped Gauss-Newton steps, as long as one gains more than next to nothing.
@@ -182,7 +181,8 @@ class Search:
         for weight in weights if self.tunable else ():
             with live.repeating(lost, weight):
                 self.polish(steps)
-            if self._losses() < len(lost) and self.goal.fits(self.run_with(live.scores), live):
+            divergence, outputs = self._run(live.scores)
+            if int(live.lost(outputs).sum()) < len(lost) and self.goal.fits(divergence, live):
                 return True
             live.scores = before
         return False

@@ -17,7 +17,7 @@ from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
 from neurochains.chains.scores import Scores
 
-__all__ = ["PATIENCE", "certify"]
+__all__ = ["certify"]
 
 PATIENCE = 24  # units in turn that cannot be spared
 FEW = 0.01  # of the units: where no more go without a change of prediction, others go as well
@@ -42,7 +42,7 @@ def certify(
     """
     table = _certify(live, goal, settle)
     for _ in range(most):
-        lost = live.lost(_run(live)).nonzero().flatten()
+        lost = live.lost(live.outputs).nonzero().flatten()
         if not len(lost) or regain is None or not regain(lost):
             break
         table = _certify(live, goal, settle)
@@ -90,7 +90,7 @@ def _drop_in_turn(live: LiveNetwork, goal: Goal, units: Tensor, predictions: boo
     """
     patience = PATIENCE if math.isfinite(goal.divergence) else math.inf
     place, some, failed = 0, 1, 0
-    allowed = int(live.lost(_run(live)).sum()) if predictions else len(live.images)
+    allowed = int(live.lost(live.outputs).sum()) if predictions else len(live.images)
     while place < len(units) and failed < patience and (room := len(live) - goal.least):
         some = min(some, room)
         lost = _try_without(live, goal, units[place : place + some], allowed)
@@ -107,14 +107,9 @@ def _try_without(live: LiveNetwork, goal: Goal, units: Tensor, allowed: int) -> 
     """Drop units if the goal can spare them and at most so many predictions are lost; returns how many then are."""
     before = live.save()
     live.drop(torch.isin(live.alive, units).to(live.device))
-    outputs = _run(live)
+    outputs = live.outputs
     lost, divergence = int(live.lost(outputs).sum()), float(live.objective(outputs, live.original).mean())
     if lost <= allowed and goal.fits(divergence, live):
         return lost
     live.restore(before)
     return None
-
-
-def _run(live: LiveNetwork) -> Tensor:
-    with torch.no_grad():
-        return live.logits(live.scores)

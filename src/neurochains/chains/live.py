@@ -95,6 +95,12 @@ class LiveNetwork:
         """Return the mean divergence from the original outputs."""
         return self.objective(self.logits(scores), self.original).mean()
 
+    @property
+    def outputs(self) -> Tensor:
+        """The outputs ``(B, K)`` with the scores of now, run without gradients."""
+        with torch.no_grad():
+            return self.logits(self.scores)
+
     def drop(self, gone: Tensor) -> None:
         """Remove the units of a mask ``(n,)``."""
         stay = ~gone

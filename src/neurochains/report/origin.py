@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurochains.chains import Chain
+from neurochains.extraction.options import REFIT
 from neurochains.report.content import Origin
 from neurochains.report.words import number
 
@@ -18,6 +19,7 @@ PASSED = (  # settings that are options of `extract`, as long as they are plain 
     "size",
     "agreement",
     "method",
+    "effort",
     "units",
     "objective",
     "score_range",
@@ -26,9 +28,9 @@ PASSED = (  # settings that are options of `extract`, as long as they are plain 
     "refit",
     "seed",
 )
-DEFAULTS = {"method": "budget", "objective": "kl", "score_range": "unbounded", "units": ["filters"]}
-DEFAULTS_OF = {"budget": {"gates": False, "refit": 60}, "paper": {"gates": True, "refit": 100}}
-ON_COMMAND_LINE = ("fidelity", "size", "agreement", "method", "objective", "seed")
+DEFAULTS = {"method": "budget", "effort": "quick", "objective": "kl", "score_range": "unbounded", "units": ["filters"]}
+DEFAULTS_OF = {"budget": {"gates": False}, "paper": {"gates": True, "refit": 100}}
+ON_COMMAND_LINE = ("fidelity", "size", "agreement", "method", "effort", "objective", "seed")
 
 
 def origin(chain: Chain) -> Origin:
@@ -81,7 +83,11 @@ def _text(value: Any) -> str:
 def _options(chain: Chain) -> dict[str, Any]:
     """Return the settings that are passed to `extract` to get the same chain: those that are not its defaults."""
     settings = {**chain.settings, "seed": chain.settings.get("seed", 0)}
-    defaults = {**DEFAULTS, **DEFAULTS_OF.get(str(settings.get("method")), {})}
+    defaults = {
+        **DEFAULTS,
+        "refit": REFIT.get(str(settings.get("effort"))),
+        **DEFAULTS_OF.get(str(settings.get("method")), {}),
+    }
     plain = {name: settings.get(name) for name in PASSED}
     options = {
         name: value
