@@ -16,6 +16,7 @@ from neurochains.chains.companions import Companions
 from neurochains.chains.objectives import Objective, kl_divergence
 from neurochains.chains.scores import Scores
 from neurochains.edit.compact import CompactNetwork
+from neurochains.edit.fold import fold_norms
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
 
@@ -77,6 +78,7 @@ class LiveNetwork:
         """Rewrite the network on the units that live now, and those that share a channel with one of them."""
         held = self._companions.join(self.alive)
         self._small = CompactNetwork(self.network, self._kept(held), layers=self.layers, skipped=self.skipped)
+        fold_norms(self._small.graph)
         if self.images.ndim == 4:
             self._small.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._held, self._packed = len(held), len(self.alive)
