@@ -6,7 +6,7 @@ from neurochains.chains import OBJECTIVES
 from neurochains.chains.budget import BudgetSettings, Search
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
-from neurochains.chains.shrink import FACTORS, ShrinkSettings, _Ladder, shrink
+from neurochains.chains.shrink import FACTORS, ShrinkSettings, _Ladder, _Shrinkage, shrink
 
 KL = OBJECTIVES["kl"]
 
@@ -46,13 +46,22 @@ def test_the_ladder_takes_the_largest_factor_below_the_target(striped, stripes_t
     """Whatever it answers was really run, fades what it should by its factor, and one rung further is too much."""
     search = searching(striped, stripes_task.images, Goal(divergence=0.05))
     curvature = search.measure(search.live.scores)
-    fading = torch.zeros(len(search.live), dtype=torch.bool)
-    fading[curvature.importance(search.live.scores).argsort()[:10]] = True
-    ladder = _Ladder(search, curvature, fading, 0.01)
+    speeds = torch.zeros(len(search.live))
+    speeds[curvature.importance(search.live.scores).argsort()[:10]] = torch.linspace(3.0, 0.2, 10)
+    ladder = _Ladder(search, curvature, speeds, 0.01)
     step = ladder.best(3, 0.05)
-    assert torch.allclose(step.scores[fading], 1 - FACTORS[step.place] * torch.ones(10))
+    fading = speeds > 0
+    assert torch.allclose(step.scores[fading], 1 - (FACTORS[step.place] * speeds[fading]).clamp(max=1))
     assert step.divergence == search.run_with(step.scores) <= 0.01
     assert step.place == 0 or ladder.step(step.place - 1, step.damping).divergence > 0.01 or step.damping != 0.05
+
+
+def test_it_goes_on_from_a_bad_start(striped, stripes_task):
+    """Nothing has left yet: the share may fall below where it would end otherwise."""
+    search = searching(striped, stripes_task.images, Goal(divergence=0.05))
+    shrinkage = _Shrinkage(search, ShrinkSettings(share=0.1, share_end=0.3, fewest=1))
+    assert not shrinkage.over(len(search.live))
+    assert shrinkage.over(len(search.live) - 1)
 
 
 def test_what_may_not_leave_stays(striped, stripes_task):

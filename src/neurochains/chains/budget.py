@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurochains.chains.cheapest import MANY, cheapest
 from neurochains.chains.curvature import Curvature, measure_curvature, output_slope
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
@@ -42,7 +43,7 @@ class BudgetSettings:
     """What the elimination may be told.
 
     Attributes:
-        rows: backward passes for each measure of curvature.
+        rows: backward passes for each measure of curvature, while many units are left; then `few_rows`.
         rate: share of the living units that the first round removes; `rate_limit` what later rounds may reach.
         growth: by what factor the rate grows after a round that kept the goal, at least and at most.
         retreat: by what factor it falls after one that did not, at most and at least.
@@ -54,12 +55,13 @@ class BudgetSettings:
     """
 
     rows: int = 6
+    few_rows: int = 4
     rate: float = 0.1
     rate_limit: float = 0.5
     growth: tuple[float, float] = (1.1, 2.0)
     retreat: tuple[float, float] = (0.25, 0.75)
     polish: int = 5
-    chords: int = 3
+    chords: int = 2
     reserve: float = 0.6
     low: float = 1e-3
     high: float = float("inf")
@@ -126,7 +128,7 @@ class Search:
     def _trim(self, curvature: Curvature, most: int) -> int:
         """Remove the `most` least important units, half as many and so on, or one of the next; returns how many."""
         live, before, lost = self.live, self.live.save(), self._losses()
-        order = curvature.importance(live.scores).argsort(stable=True)
+        order = cheapest(curvature, live.scores, min(len(live), max(most, TRIES)), together=self.tunable)
         count, first = most, 0
         while count and first < min(TRIES, len(order)):
             gone = torch.zeros(len(live), dtype=torch.bool, device=live.device)
@@ -194,9 +196,8 @@ class Search:
 
     def _round(self, curvature: Curvature, count: int) -> float:
         """Remove some units and make up for them; returns the divergence, with the live network in the new state."""
-        order = curvature.importance(self.live.scores).argsort(stable=True)
-        gone = torch.zeros(len(self.live), dtype=torch.bool, device=order.device)
-        gone[order[:count]] = True
+        gone = torch.zeros(len(self.live), dtype=torch.bool, device=self.live.device)
+        gone[cheapest(curvature, self.live.scores, count, together=self.tunable)] = True
         divergence = self._remove(curvature, gone)
         for step in range(self.settings.polish if self.tunable else 0):
             if self.goal.comfortable(divergence, self.settings.reserve, self.live):
@@ -270,7 +271,8 @@ class Search:
     def measure(self, scores: Tensor) -> Curvature:
         """Return the curvature around some scores ``(n,)``."""
         self.runs["curvature"] += 1
-        return measure_curvature(self.live, scores, rows=self.settings.rows, generator=self._generator)
+        rows = self.settings.rows if len(self.live) > MANY else self.settings.few_rows
+        return measure_curvature(self.live, scores, rows=rows, generator=self._generator)
 
     def run_with(self, scores: Tensor) -> float:
         """Return the divergence with some scores ``(n,)``, really run; infinite where it is not a number."""

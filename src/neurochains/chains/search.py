@@ -26,8 +26,8 @@ from neurochains.network.network import Network
 
 __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
-QUICK_END = 0.15  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
-MANY = 400  # units: from so many on, fading is the cheaper way to remove some
+QUICK_END = 0.2  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
+MANY = 100  # units: from so many on, fading is the cheaper way to remove some
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]

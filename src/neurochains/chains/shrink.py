@@ -1,10 +1,10 @@
 """Shrinkage: the units that matter least fade together, as fast as the others can make up for them.
 
 1. Measure the curvature around the scores of now.
-2. Take the share `p` of the living units whose removal would cost least, to second order.
-3. Multiply their scores by ``1 - f`` and let the other scores make up for it, by the quadratic model and a few chord
-   steps. The factor `f` is the largest of a ladder for which the divergence, really run, stays under the target; the
-   damping is followed along.
+2. Take the share `p` of the living units whose removal would cost least, to second order (`cheapest`).
+3. Multiply their scores by ``1 - f w``, where `w` is larger the cheaper a unit is, and let the other scores make up for
+   it, by the quadratic model and a few chord steps. The factor `f` is the largest of a ladder for which the divergence,
+   really run, stays under the target; the damping is followed along.
 4. Units that have faded to almost nothing leave.
 5. Where only small factors work, fewer units fade at once; where large ones do, more.
 
@@ -20,10 +20,13 @@ import torch
 from torch import Tensor
 
 from neurochains.chains.budget import Search
+from neurochains.chains.cheapest import cheapest
 from neurochains.chains.curvature import Curvature
 
 __all__ = ["ShrinkSettings", "shrink"]
 
+SPEEDS = (3.0, 0.2)  # how fast the cheapest of the fading units fades, and the dearest
+STUCK = 0.05  # of the units: where no larger share can fade, it ends, though nothing has left yet
 FACTORS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05, 0.0)
 
 
@@ -59,18 +62,17 @@ class _Step:
 class _Ladder:
     """The steps that can be taken from one curvature, each run at most once."""
 
-    def __init__(self, search: Search, curvature: Curvature, fading: Tensor, target: float) -> None:
+    def __init__(self, search: Search, curvature: Curvature, speeds: Tensor, target: float) -> None:
         self._search = search
         self._target = target
         self._curvature = curvature
-        self._fading = fading
+        self._speeds = speeds
         self._known: dict[tuple[int, float], _Step] = {}
 
     def step(self, place: int, damping: float) -> _Step:
         if (place, damping) not in self._known:
-            live, fading = self._search.live, self._fading
-            fixed = torch.where(fading, -FACTORS[place] * live.scores, 0.0)
-            found = self._search.compensate(self._curvature, fixed, ~fading, damping, 0.5 * self._target)
+            fixed = -(FACTORS[place] * self._speeds).clamp(max=1.0) * self._search.live.scores
+            found = self._search.compensate(self._curvature, fixed, self._speeds == 0, damping, 0.5 * self._target)
             self._known[place, damping] = _Step(place, damping, *found)
         return self._known[place, damping]
 
@@ -108,27 +110,29 @@ class _Shrinkage:
         self._search = search
         self._settings = settings
         self._share = settings.share
+        self._first = len(search.live)
         self._place = 3
         self._damping = 0.05
 
     def over(self, units: int) -> bool:
         """Return whether too few of the living units could fade at once."""
-        return self._share <= max(self._settings.share_end, self._settings.fewest / units)
+        end = self._settings.share_end if units < self._first else min(STUCK, self._settings.share_end)
+        return self._share <= max(end, self._settings.fewest / units)
 
     def step(self) -> None:
         """Let some units fade as far as the others can make up for; fewer the next time where they cannot."""
         search, live, target = self._search, self._search.live, self._settings.reserve * self._search.goal.limit
         curvature = search.measure(live.scores)
         count = max(1, min(int(self._share * len(live)), search.room()))
-        fading = torch.zeros(len(live), dtype=torch.bool, device=live.device)
-        fading[curvature.importance(live.scores).argsort(stable=True)[:count]] = True
-        step = _Ladder(search, curvature, fading, target).best(self._place, self._damping)
+        speeds = torch.zeros_like(live.scores)
+        speeds[cheapest(curvature, live.scores, count)] = torch.linspace(*SPEEDS, count).to(speeds)
+        step = _Ladder(search, curvature, speeds, target).best(self._place, self._damping)
         if step.divergence > max(target, 0.999 * curvature.divergence):
             self._share *= 0.6
             return
         before = live.save()
         live.scores, self._place, self._damping = step.scores, step.place, step.damping
-        divergence = _leave(search, fading, self._settings.faded, step.divergence)
+        divergence = _leave(search, speeds > 0, self._settings.faded, step.divergence)
         if not search.goal.fits(divergence, live):
             live.restore(before)
             self._share *= 0.6
