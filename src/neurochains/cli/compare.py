@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from neurochains.cli.console import results_console, working, write_json
+from neurochains.cli.drawing import save_figures
 from neurochains.cli.options import AsJson, Force, Quiet
 from neurochains.cli.places import check_file
 
@@ -53,20 +54,17 @@ def compare(
 
 
 def _save(comparison: Comparison, document: Mapping[str, Any], out: Path) -> None:
-    """Write the numbers and the figures; each file appears whole or not at all."""
+    """Write the figures and the numbers; each file appears whole or not at all."""
     from neurochains.errors import ArtifactError
-    from neurochains.pictures import comparison_figures, save_figure
+    from neurochains.pictures import comparison_figures
 
+    save_figures(comparison_figures(comparison), out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         part = out / f".{_FILE}.part"
         part.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         part.replace(out / _FILE)
     except OSError as error:
         raise ArtifactError(f"{out} cannot be written: {error.strerror or error}. Choose another --out.") from error
-    for name, made in comparison_figures(comparison).items():
-        for suffix in ("svg", "png"):
-            save_figure(made, out / f"{name}.{suffix}")
 
 
 def _chains_table(comparison: Comparison) -> Table:

@@ -13,10 +13,13 @@ from neurochains.cli import options as o
 from neurochains.cli.console import results_console, working, write_json
 from neurochains.cli.decouple_train import train
 from neurochains.cli.decoupled_run import load_images, load_network, time_networks
+from neurochains.cli.drawing import save_figures, tell_figures
 from neurochains.cli.models import check_device
 from neurochains.cli.values import ManyValues
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from neurochains.decoupling import Decoupled, States
 
 __all__ = ["decouple"]
@@ -89,7 +92,7 @@ def states(
         network = load_network(run, model=model, weights=weights, trust_pickle=trust_pickle, device=device)
         task = load_images(network, run, images, per_class)
         found = network.states(task.images, tolerance=tolerance)
-        files = [] if out is None else _draw(found, out, run)
+        files = [] if out is None else save_figures(_figures(found, run), out)
     if as_json:
         write_json({**found.to_json(), "shares": found.shares, "layers": found.table(), "files": files})
         return
@@ -99,8 +102,7 @@ def states(
     console.print(f"{shares} of the filters, on {found.images:,} images", soft_wrap=True)
     for name, count in found.blank.items():
         console.print(f"{name}: no filter is on for {count:,} images", soft_wrap=True)
-    for file in files:
-        console.print(f"drew {file}", soft_wrap=True)
+    tell_figures(files)
 
 
 @decouple.command(cls=ManyValues)
@@ -160,16 +162,12 @@ def _states_table(found: States) -> Table:
     return table
 
 
-def _draw(found: States, out: Path, run: str) -> list[str]:
-    from neurochains.pictures import frequency_figure, save_figure, states_figure
+def _figures(found: States, run: str) -> dict[str, Figure]:
+    from neurochains.pictures import frequency_figure, states_figure
 
-    out.mkdir(parents=True, exist_ok=True)
     title = f"Filter states of {Path(run).name} on {found.images:,} images"
     frequencies = {name: values.tolist() for name, values in found.frequency.items()}
-    figures = {
+    return {
         "states": states_figure(found.table(), title=title),
         "frequencies": frequency_figure(frequencies, images=found.images),
     }
-    return [
-        str(save_figure(made, out / f"{name}.{suffix}")) for name, made in figures.items() for suffix in ("svg", "png")
-    ]

@@ -10,8 +10,8 @@ from rich.table import Table
 from neurochains.cli import options as o
 from neurochains.cli.console import results_console, tell, working, write_json
 from neurochains.cli.decouple import Figures, Run, RunImages
-from neurochains.cli.decouple_paths import save_figures
 from neurochains.cli.decoupled_run import load_images, load_network
+from neurochains.cli.drawing import save_figures, tell_figures
 from neurochains.cli.models import check_device
 from neurochains.errors import SettingsError
 
@@ -77,8 +77,7 @@ def concepts(
     console = results_console()
     console.print(_concept_table(found))
     console.print(f"medians over the filters, on half of {found.images:,} images", soft_wrap=True)
-    for file in files:
-        console.print(f"drew {file}", soft_wrap=True)
+    tell_figures(files)
 
 
 def detect(
@@ -125,8 +124,7 @@ def detect(
     console.print(_detection_table(found))
     for name, share in found.success.items():
         console.print(f"{name} changed {share:.0%} of {found.images:,} correct answers", soft_wrap=True)
-    for file in files:
-        console.print(f"drew {file}", soft_wrap=True)
+    tell_figures(files)
 
 
 def _shapes_parts(run: str, per_class: int | None) -> tuple[Tensor, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from neurochains.cli import options as o
 from neurochains.cli.console import results_console, tell, working, write_json
 from neurochains.cli.decouple import Figures, Run, RunImages
 from neurochains.cli.decoupled_run import load_images, load_network
+from neurochains.cli.drawing import save_figures, tell_figures
 from neurochains.cli.models import check_device
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from neurochains.decoupling import DecisionTree, Paths
 
-__all__ = ["paths", "save_figures", "tree"]
+__all__ = ["paths", "tree"]
 
 Projection = Annotated[str, typer.Option(metavar="HOW", help="Into the plane: auto, umap or pca.")]
 Smallest = Annotated[
@@ -65,7 +65,7 @@ def paths(
         f"{used['mean']:,.0f} of {described['filters']:,} filters, from {used['least']:,} to {used['most']:,}",
         soft_wrap=True,
     )
-    _tell_files(files)
+    tell_figures(files)
 
 
 def tree(
@@ -100,17 +100,7 @@ def tree(
         shown = ", ".join(f"{name} {count / len(node.images):.0%}" for name, count in _first(grown.counts(node)))
         way = "" if node.layer is None else f", part at {node.layer}"
         console.print(f"{'  ' * depth}{len(node.images):,} images{way}: {shown}", soft_wrap=True)
-    _tell_files(files)
-
-
-def save_figures(figures: dict[str, Figure], out: Path) -> list[str]:
-    """Return the files that figures were written to, each as .svg and .png."""
-    from neurochains.pictures import save_figure
-
-    out.mkdir(parents=True, exist_ok=True)
-    return [
-        str(save_figure(made, out / f"{name}.{suffix}")) for name, made in figures.items() for suffix in ("svg", "png")
-    ]
+    tell_figures(files)
 
 
 def _path_figures(found: Paths, described: dict[str, Any], projection: str, seed: int) -> dict[str, Figure]:
@@ -161,8 +151,3 @@ def _use_table(rows: list[dict[str, Any]]) -> Table:
             row["name"], f"{row['images']:,}", f"{row['mean']:,.1f}", f"{row['sd']:.1f}", f"{row['share']:.1%}"
         )
     return table
-
-
-def _tell_files(files: list[str]) -> None:
-    for file in files:
-        results_console().print(f"drew {file}", soft_wrap=True)
