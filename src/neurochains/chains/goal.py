@@ -30,7 +30,7 @@ class Goal:
     @property
     def limit(self) -> float:
         """The divergence to stay under on the way: the goal's own, or a usual one where the goal is another."""
-        return self.divergence if math.isfinite(self.divergence) else 0.5 if self.agreement else 0.05
+        return self.divergence if math.isfinite(self.divergence) else 0.5 if self.agreement else 0.02
 
     @property
     def is_size(self) -> bool:

@@ -19,6 +19,8 @@ from neurochains.network.network import Network
 
 __all__ = ["refit", "refit_live"]
 
+ROWS = 12  # of the curvature of the last steps, which are few and should go all the way
+
 
 def refit(
     network: Network,
@@ -61,7 +63,7 @@ def refit_live(
     best = _adam(live, steps, lr, high)
     further = steps // 6 if polish is None else polish
     if further and math.isfinite(best):
-        best = Search(live, Goal(), BudgetSettings(high=high)).polish(further)
+        best = Search(live, Goal(), BudgetSettings(ROWS, ROWS, chords=3, high=high)).polish(further)
     return best
 
 

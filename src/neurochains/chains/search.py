@@ -28,6 +28,7 @@ __all__ = ["Effort", "Found", "ScoreRange", "SearchSettings", "find_subnetwork"]
 
 QUICK_END = 0.2  # a quick search leaves the shrinkage when no larger share of the units could fade at a time
 MANY = 100  # units: from so many on, fading is the cheaper way to remove some
+SIZE_POLISH = 10  # Gauss-Newton steps where a size was asked for: there, all that can be gained is a better fit
 Effort = Literal["quick", "thorough"]
 ScoreRange = Literal["unbounded", "unit", "binary"]
 Follow = Callable[[str, Round], None]
@@ -107,7 +108,8 @@ def _by_budget(problem: _Problem) -> Parts:
     if thorough or not search.tunable or (goal.is_size and search.room()):
         _eliminate(search, settings.refit)
     if search.tunable:
-        refit_live(live, steps=settings.refit, high=search.settings.high)
+        polish = SIZE_POLISH if goal.is_size and settings.refit else None
+        refit_live(live, steps=settings.refit, high=search.settings.high, polish=polish)
     search.report = lambda entry: follow("certifying", entry)
     search.note(search.run_with(live.scores), kept=True)
     if not goal.is_size:
