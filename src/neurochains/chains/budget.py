@@ -227,16 +227,21 @@ class Search:
     def _tuned(self, curvature: Curvature) -> tuple[float, Tensor]:
         """Return what one damped Gauss-Newton step on all scores gives: the divergence, and the scores."""
         everything = torch.ones(len(self.live), dtype=torch.bool, device=self.live.device)
-        return self._search(curvature, torch.zeros_like(self.live.scores), everything)
+        return self._search(curvature, torch.zeros_like(self.live.scores), everything, beat=curvature.divergence)
 
-    def _search(self, curvature: Curvature, fixed: Tensor, free: Tensor) -> tuple[float, Tensor]:
-        """Return the divergence and the scores of the best compensation over a ladder of dampings, each really run."""
+    def _search(
+        self, curvature: Curvature, fixed: Tensor, free: Tensor, *, beat: float = math.inf
+    ) -> tuple[float, Tensor]:
+        """Return the divergence and the scores of the best compensation over a ladder of dampings, each really run.
+
+        Where none is better than `beat`, far larger dampings are tried: the model may hold for small steps only.
+        """
 
         def trial(damping: float) -> tuple[float, float, Tensor]:
             divergence, moved = self.compensate(curvature, fixed, free, damping)
             return divergence, damping, moved
 
-        best, self._damping, moved = _ladder(trial, self._damping)
+        best, self._damping, moved = _ladder(trial, self._damping, beat)
         return best, moved
 
     def compensate(
@@ -310,7 +315,9 @@ class Search:
             self.report(entry)
 
 
-def _ladder(trial: Callable[[float], tuple[float, float, Tensor]], damping: float) -> tuple[float, float, Tensor]:
+def _ladder(
+    trial: Callable[[float], tuple[float, float, Tensor]], damping: float, beat: float
+) -> tuple[float, float, Tensor]:
     """Return the best of three dampings a factor 8 apart, following the better end while it gets better."""
     tried = [trial(damping * factor) for factor in (0.125, 1.0, 8.0)]
     best = min(tried, key=_first)
@@ -325,6 +332,10 @@ def _ladder(trial: Callable[[float], tuple[float, float, Tensor]], damping: floa
         if not tried[-1][0] < best[0]:
             break
         best = tried[-1]
+    for factor in (64.0, 512.0, 4096.0):
+        if best[0] < beat:
+            break
+        best = min(best, trial(damping * factor), key=_first)
     return best
 
 

@@ -88,12 +88,20 @@ class _Ladder:
             step = further
         while step.divergence > target and step.place < len(FACTORS) - 1:
             step = self.step(step.place + 1, step.damping)
-        return step
+        return step if step.divergence <= target else self._careful(step)
 
     def _better(self, step: _Step) -> _Step:
         """Return the best of three dampings for a step."""
         others = [self.step(step.place, step.damping * by) for by in (5.0, 0.2)]
-        return min((step, *others), key=lambda one: one.divergence)
+        return min((step, *others), key=_divergence)
+
+    def _careful(self, step: _Step) -> _Step:
+        """Return the best step with larger dampings: the model may hold for small steps only."""
+        return min((step, *(self.step(step.place, step.damping * by) for by in (25.0, 625.0))), key=_divergence)
+
+
+def _divergence(step: _Step) -> float:
+    return step.divergence
 
 
 def shrink(search: Search, settings: ShrinkSettings) -> None:
