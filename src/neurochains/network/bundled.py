@@ -1,8 +1,9 @@
 """The networks in the package: a small VGG, ResNet and vision transformer, trained on the shapes data set.
 
-Plain PyTorch, with the module names that torchvision's VGG and ResNet have, so that everything said
-about those holds for these, only faster. `training/train_shapes.py` made the weights; `training/train_sparse.py` those
-of ``vgg-sparse``, a VGG most of whose kernels are 0, and `training/train_vit.py` those of ``vit``.
+Plain PyTorch, with the module names that torchvision's VGG and ResNet and timm's vision transformers have, so that
+everything said about those holds for these, only faster. `training/train_shapes.py` made the weights;
+`training/train_sparse.py` those of ``vgg-sparse``, a VGG most of whose kernels are 0, and `training/train_vit.py` those
+of ``vit``.
 """
 
 from __future__ import annotations
