@@ -11,8 +11,8 @@ The budget method:
 2. Moves are ordered by cost for each block saved. Several shares of them are tried on the hard network, in one batch;
    each image takes the largest share that keeps it within its budget of this round. The budget grows from round to
    round. An image that can take none waits for the next.
-3. When hardly anything is gained, the cost of every single move is measured instead of estimated, and 2 goes on,
-   until no single move fits: the result is *1-minimal*.
+3. Then the cost of every single move is measured instead of estimated, and 2 goes on with those that fit by
+   themselves, until there is none: the result is *1-minimal*.
 
 Shapes: N images, L blocks, P patches, K outputs, M trials.
 """
@@ -52,7 +52,7 @@ class PatchSettings:
     shares: tuple[float, ...] = (0.5, 0.3, 0.15, 0.07)
     classes: int = 3
     temperature: float = 2.0
-    measured: int = 12
+    measured: int = 32
     tokens: int = 8192
 
 
@@ -174,7 +174,8 @@ class _Search:
             if bool(state.done.all()):
                 break
             costs = self._measured()
-            state.done |= (costs > self._budget()[:, None, None]).flatten(1).all(1)
+            costs[costs > self._budget()[:, None, None]] = float("inf")  # the cheapest for its blocks must fit
+            state.done |= costs.isinf().flatten(1).all(1)
             self._round(costs - state.divergence[:, None, None], self._budget())
         divergence, agrees = self._judged(state.depths, self._everything)
         kept = depths_to_kept(state.depths, self._blocks)
