@@ -8,6 +8,7 @@ import pytest
 import torch
 from benchmarks.browser import find_chromium
 from benchmarks.browser import page as browser_page
+from matplotlib.text import Text
 from tests.transformers import images, make
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from neurochains.chains import Chain
 from neurochains.data import Task
 from neurochains.pictures import attribution, overlay
 from neurochains.report import Report, collect, render, write_report
+from neurochains.report.figures import page_figures
 
 OPTIONS = {"fidelity": 0.2, "refit": 5}
 
@@ -146,3 +148,15 @@ def test_the_pages_of_both_open_without_an_error(patches, both, tmp_path):
             assert made.locator("#figure-patches").is_visible()
             assert made.locator("#find-filter").count() == (name == "both")
         assert wrong == []
+
+
+def test_chains_without_units_are_not_told():
+    task = Task.shapes(4, seed=0, classes=[0, 1])
+    page = collect(nc.extract("shapes:vit", task, units=("heads",), controls=False), visual_steps=0)
+    assert page.heads is not None
+    assert not page.tells_chains
+    written = render(page)
+    assert 'href="#chains"' not in written
+    assert "0 filters" not in written
+    figure = page_figures(page)["leave-one-out"]
+    assert "What is lost without each unit" in [text.get_text() for text in figure.findobj(Text)]

@@ -120,10 +120,11 @@ def _few_enough(paths: Mapping[int, list[Path]]) -> dict[int, list[Path]]:
     kept: dict[int, list[Path]] = {}
     cards = 0
     for label, several in paths.items():
-        cards += sum(len(path.steps) for path in several)
+        told = [path for path in several if path.filters]  # by shortcuts alone, a chain has nothing to show
+        cards += sum(len(path.steps) for path in told)
         if kept and cards > MOST_CARDS:
             break
-        kept[label] = several
+        kept[label] = told
     return kept
 
 
