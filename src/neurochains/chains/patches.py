@@ -57,7 +57,7 @@ class PatchSettings:
     classes: int = 3
     temperature: float = 2.0
     measured: int = 40
-    promising: int = 100
+    promising: int = 48
     tokens: int = 8192
 
 
