@@ -75,7 +75,7 @@ def units(count: int) -> dict[str, Any]:
     task = Task.shapes(count, seed=0, split="test")
     seconds, chain = timed(lambda: extract("shapes:vit", task, units=("heads", "hidden"), fidelity=FIDELITY))
     found = {
-        f"{role}_kept": share(chain.scores[layer.name] for layer in chain.network.layers if layer.role == role)
+        f"{role}_kept": share(chain.scores[layer.name] for layer in chain.network.in_order if layer.role == role)
         for role in ("heads", "hidden")
     }
     metrics = chain.metrics

@@ -284,6 +284,7 @@ def test_shapes_become_a_task():
     assert np.array_equal(task.pixels.numpy(), drawn.pixels)
     assert torch.equal(task.images, shapes.PREPROCESS.normalise(task.pixels))
     assert len(set(task.names)) == 5
+    assert Task.shapes(5, 3, "val", classes=[2, 7]).names == task.names
 
 
 def test_what_is_a_task_already_stays_as_it_is(task):

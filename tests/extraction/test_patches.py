@@ -90,7 +90,30 @@ def test_what_makes_no_sense_with_patches_is_refused(chain, tmp_path):
         nc.extract(make("bundled"), images(3), units=("patches",), objective="mse")
     with pytest.raises(ModelError, match="it has no attention"):
         nc.extract(convolutional("residual").float(), images(3), units=("patches",))
-    with pytest.raises(ModelError, match=r"on an input of shape .2, 3, 24, 24.*must match the size.*another shape"):
+    with pytest.raises(
+        ModelError, match=r".2, 3, 24, 24.*pos_embed \(1, 17, 24\), fits images of one size"
+    ):
         nc.extract(make("bundled"), torch.randn(3, 3, 24, 24), units=("patches",))
+    with pytest.raises(ModelError, match=r"position embedding, pos_embed \(1, 65, 96\), fits images of 64 x 64 pixels"):
+        nc.extract("shapes:vit", torch.randn(3, 3, 48, 48), units=("patches",))
     with pytest.raises(ModelError, match="patches are kept for each image"):
         chain.to_onnx(tmp_path / "x.onnx")
+
+
+def test_the_bundled_transformer_needs_few_patches():
+    chain = nc.extract("shapes:vit", nc.Task.shapes(8, seed=0), units=("patches",))
+    assert chain.patches.shape == (8, 4, 65)
+    assert chain.metrics["agreement"] == 1.0
+    assert chain.metrics["kl"] <= 0.05
+    assert chain.metrics["patches"]["dropped_median"] >= 0.9
+    assert all(values["kl"] > 5 * chain.metrics["kl"] for values in chain.metrics["controls"].values())
+
+
+def test_the_bundled_transformer_needs_few_hidden_units():
+    chain = nc.extract("shapes:vit", nc.Task.shapes(16, seed=0), units=("heads", "hidden"), controls=False)
+    hidden = torch.cat([chain.scores[layer.name] for layer in chain.network.layers if layer.role == "hidden"])
+    assert chain.metrics["kl"] <= 0.05
+    assert float((hidden != 0).float().mean()) <= 0.35
+    small, images = chain.compact(), nc.Task.shapes(16, seed=0).images
+    with torch.no_grad():
+        assert float(KL(small(images), nc.load_model("shapes:vit")(images)).mean()) <= 0.05 * 1.001

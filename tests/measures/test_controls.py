@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.transformers import images
+from tests.transformers import traced as transformer
 
 from neurochains.chains.scores import Scores
 from neurochains.errors import SettingsError
@@ -160,3 +162,17 @@ def test_unknown_controls_are_named(network, task, scores):
         control("radom", network, task.images, scores)
     with pytest.raises(SettingsError, match="No objective is called"):
         measure_controls(network, task, scores, objective="l3")
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+@pytest.mark.parametrize(("units", "skipped"), [(("hidden",), {"mlp"}), (("heads", "hidden"), {"mlp", "attn"})])
+def test_a_block_with_units_that_are_not_scored_is_never_skipped(name, units, skipped):
+    network = transformer("bundled")
+    layers = network.scored(units)
+    few = Scores.from_filters(layers, {layer.name: torch.arange(layer is layers[0]) for layer in layers})
+    found = control(name, network, images(), few, seed=1)
+    assert {block.split(".")[-1] for block in found.skipped} == skipped
+    for block in network.blocks:
+        inside = [layer.name for layer in network.units_in(block)]
+        everything = bool(inside) and all(layer in found.units for layer in inside)
+        assert (block.name in found.skipped) == (everything and not any(found.units[la].any() for la in inside))

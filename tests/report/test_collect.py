@@ -16,8 +16,7 @@ from neurochains.data import Task
 from neurochains.extraction.options import Options
 from neurochains.network import Network
 from neurochains.report import collect
-from neurochains.report.answers import answer, rows_by_class
-from neurochains.report.collect import _shown
+from neurochains.report.answers import answer, in_turn, rows_by_class
 from neurochains.report.maps import maps_of, smoe_layers, smoe_maps
 from neurochains.report.origin import origin
 from neurochains.report.structure import architecture, kept_layers
@@ -99,8 +98,8 @@ def test_images_show_what_both_networks_say(chain, report):
 def test_a_few_images_are_taken_from_each_class_in_turn(chain):
     answers = answer(chain, chain.task)
     assert rows_by_class(answers) == {0: (0, 2), 5: (1, 3)}
-    assert _shown(answers, 2) == [0, 1]
-    assert _shown(answers, 3) == [0, 2, 1]
+    assert in_turn(answers, 2) == [0, 1]
+    assert in_turn(answers, 3) == [0, 2, 1]
     assert len(collect(chain, visual_steps=0, max_samples=2, paths_per_class=1).images) == 2
 
 

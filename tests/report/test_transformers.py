@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
+from benchmarks.browser import find_chromium
+from benchmarks.browser import page as browser_page
+from matplotlib.text import Text
 from tests.transformers import images, make
 from torch import Tensor
 
@@ -12,6 +17,7 @@ from neurochains.chains import Chain
 from neurochains.data import Task
 from neurochains.pictures import attribution, overlay
 from neurochains.report import Report, collect, render, write_report
+from neurochains.report.figures import page_figures
 
 OPTIONS = {"fidelity": 0.2, "refit": 5}
 
@@ -122,3 +128,35 @@ def _attention(pixels: Tensor, block: int) -> Tensor:
     split = model.blocks[block].attn.qkv(model.blocks[block].norm1(tokens)).unflatten(-1, (3, 3, 8))
     query, key, _ = split.permute(2, 0, 3, 1, 4)
     return (query @ key.transpose(-1, -2) / 8**0.5).softmax(-1)
+
+
+def test_patches_are_shown_of_each_class():
+    task = Task.shapes(6, seed=3, classes=[0, 0, 0, 1, 2, 2])
+    page = collect(nc.extract("shapes:vit", task, units=("patches",), controls=False), visual_steps=0)
+    assert sorted(task.labels[task.names.index(view.name)].item() for view in page.patches) == [0, 1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason="no chromium is installed")
+@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_pages_of_both_open_without_an_error(patches, both, tmp_path):
+    with browser_page() as (made, wrong):
+        for name, chain in (("patches", patches), ("both", both)):
+            write_report(chain, tmp_path / f"{name}.html", visual_steps=0)
+            made.goto((tmp_path / f"{name}.html").as_uri())
+            assert made.locator("#figure-patches").is_visible()
+            assert made.locator("#find-filter").count() == (name == "both")
+        assert wrong == []
+
+
+def test_chains_without_units_are_not_told():
+    task = Task.shapes(4, seed=0, classes=[0, 1])
+    page = collect(nc.extract("shapes:vit", task, units=("heads",), controls=False), visual_steps=0)
+    assert page.heads is not None
+    assert not page.tells_chains
+    written = render(page)
+    assert 'href="#chains"' not in written
+    assert "0 filters" not in written
+    figure = page_figures(page)["leave-one-out"]
+    assert "What is lost without each unit" in [text.get_text() for text in figure.findobj(Text)]

@@ -10,9 +10,9 @@ The budget method:
    it, to second order, the divergence that each *move* would cost: setting a patch's depth from d to some d' < d.
 2. Moves are ordered by cost for each block saved. Several shares of them are tried on the hard network, in one batch;
    each image takes the largest share that keeps it within its budget of this round. The budget grows from round to
-   round. An image that can take none waits for the next.
-3. When hardly anything is gained, the cost of every single move is measured instead of estimated, and 2 goes on,
-   until no single move fits: the result is *1-minimal*.
+   round, as long as there is something to gain. An image that can take none waits for the next.
+3. Then costs are measured instead of estimated, and 2 goes on with the moves that fit by themselves: of each image at
+   first the most promising ones, then all, until there is none that fits. The result is *1-minimal*.
 
 Shapes: N images, L blocks, P patches, K outputs, M trials.
 """
@@ -40,19 +40,24 @@ class PatchSettings:
     """How the budget method searches.
 
     Attributes:
-        ramp: the share of the budget that each round of estimated costs may use.
+        ramp: the share of the budget that each round of estimated costs may use; the last one as often as a round
+            still drops a share `gain` of what is left, at most `estimated` times.
         shares: of the blocks that could be saved, tried in each round.
         classes: how many of an image's likeliest classes the estimate looks at.
         temperature: by which logits are divided in the estimate, so that sure answers still have a slope.
         measured: at most so many rounds of measured costs.
+        promising: moves of each image that are measured as long as one of them fits.
         tokens: about how many tokens run in one batch.
     """
 
     ramp: tuple[float, ...] = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8)
+    gain: float = 0.05
+    estimated: int = 24
     shares: tuple[float, ...] = (0.5, 0.3, 0.15, 0.07)
     classes: int = 3
     temperature: float = 2.0
-    measured: int = 12
+    measured: int = 40
+    promising: int = 48
     tokens: int = 8192
 
 
@@ -168,17 +173,32 @@ class _Search:
     def run(self) -> PatchResult:
         """Return what is found."""
         state = self._state
-        for share in self._settings.ramp:
-            self._round(self._estimated(), self._budget(share))
-        for _ in range(self._settings.measured):
-            if bool(state.done.all()):
-                break
-            costs = self._measured()
-            state.done |= (costs > self._budget()[:, None, None]).flatten(1).all(1)
-            self._round(costs - state.divergence[:, None, None], self._budget())
+        self._by_estimates()
+        self._by_measures()
         divergence, agrees = self._judged(state.depths, self._everything)
         kept = depths_to_kept(state.depths, self._blocks)
         return PatchResult(kept, divergence, agrees, state.done, state.history, time.perf_counter() - self._began)
+
+    def _by_estimates(self) -> None:
+        ramp, state = self._settings.ramp, self._state
+        for count in range(self._settings.estimated):
+            before = int(state.depths.sum())
+            self._round(self._estimated(), self._budget(ramp[min(count, len(ramp) - 1)]))
+            if count >= len(ramp) and int(state.depths.sum()) > (1 - self._settings.gain) * before:
+                break
+
+    def _by_measures(self) -> None:
+        state = self._state
+        few = torch.ones_like(state.done)
+        for _ in range(self._settings.measured):
+            if bool(state.done.all()):
+                break
+            costs = self._measured(self._promising() | ~few[:, None, None])
+            costs[costs > self._budget()[:, None, None]] = float("inf")  # the cheapest for its blocks must fit
+            stuck = costs.isinf().flatten(1).all(1)
+            state.done |= stuck & ~few
+            few &= ~stuck
+            self._round(costs - state.divergence[:, None, None], self._budget())
 
     def _budget(self, share: float = 1.0) -> Tensor:
         """Return the divergence ``(N,)`` that each image may have, with a share of what the patches may use."""
@@ -209,11 +229,18 @@ class _Search:
             total += 0.5 * share[:, place, None, None] * _behind(slope).square()
         return total.transpose(1, 2).cpu()
 
-    def _measured(self) -> Tensor:
-        """Return the divergence after each move, ``(N, P, L)``; infinite where the prediction changes or it is none."""
+    def _promising(self) -> Tensor:
+        """Return the moves ``(N, P, L)`` of each image that cost least for each block saved, by estimate."""
+        saved = self._state.depths[..., None] - torch.arange(self._blocks)
+        ratio = torch.where(saved > 0, self._estimated() / saved.clamp_min(1), float("inf")).flatten(1)
+        limit = ratio.kthvalue(min(self._settings.promising, ratio.shape[1])).values[:, None]
+        return (ratio <= limit).view_as(saved)
+
+    def _measured(self, asked: Tensor) -> Tensor:
+        """Return the divergence after each move asked for, ``(N, P, L)``; infinite where the prediction changes."""
         state = self._state
         levels = torch.arange(self._blocks)
-        possible = (levels < state.depths[..., None]) & ~state.done[:, None, None] & self._allowed()
+        possible = (levels < state.depths[..., None]) & ~state.done[:, None, None] & self._allowed() & asked
         costs = torch.full(possible.shape, float("inf"))
         rows, patches, depth = possible.nonzero(as_tuple=True)
         if not len(rows):

@@ -77,8 +77,9 @@ def show_chain(chain: Chain, out: Path, *, as_json: bool, quiet: bool) -> None:
         write_json(chain.metrics)
     elif not quiet:
         console = results_console()
-        console.print(metrics_tables(chain.metrics))
-        console.print(f"\n{verdict(chain.metrics, chain.settings.get('units', ('filters',)))}", soft_wrap=True)
+        units = chain.settings.get("units", ("filters",))
+        console.print(metrics_tables(chain.metrics, units))
+        console.print(f"\n{verdict(chain.metrics, units)}", soft_wrap=True)
         console.print(f"Saved in {out}; see it with: neurochains report {shlex.quote(str(out))}", soft_wrap=True)
 
 

@@ -100,7 +100,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="torchvision:NAME, timm:NAME, hf:REPOSITORY, shapes:vgg, shapes:resnet, or path/to/file.py:function.",
+        help="torchvision:NAME, timm:NAME, hf:REPOSITORY, shapes:vgg, shapes:resnet, shapes:vit, or "
+        "path/to/file.py:function.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -27,8 +27,9 @@ def show(run: Run, as_json: AsJson = False) -> None:
         return
     console = results_console()
     console.print(_origin(document))
-    console.print(metrics_tables(document["metrics"]))
-    console.print(f"\n{verdict(document['metrics'], document['settings'].get('units', ('filters',)))}", soft_wrap=True)
+    units = document["settings"].get("units", ("filters",))
+    console.print(metrics_tables(document["metrics"], units))
+    console.print(f"\n{verdict(document['metrics'], units)}", soft_wrap=True)
 
 
 def _origin(document: Mapping[str, Any]) -> Table:

@@ -29,7 +29,7 @@ _FIDELITY = (
 
 def verdict(metrics: Metrics, units: Sequence[str] = ("filters",)) -> str:
     """Return a chain in two sentences: what is kept of the network and how faithful that is; and what others reach."""
-    noun = "filters" if tuple(units) == ("filters",) else "units"
+    noun = _noun(units)
     kept = " and ".join(_kept(metrics, noun))
     if metrics.get("kl") is not None:
         kept += f" keep {metrics['agreement']:.0%} of the predictions, at a mean KL of {metrics['kl']:.3g}"
@@ -41,6 +41,10 @@ def verdict(metrics: Metrics, units: Sequence[str] = ("filters",)) -> str:
     return f"{kept}." + (f" The best other choice of as many {noun} reaches {min(others):.3g}." if others else "")
 
 
+def _noun(units: Sequence[str]) -> str:
+    return "filters" if tuple(units) == ("filters",) else "units"
+
+
 def _kept(metrics: Metrics, noun: str) -> Iterator[str]:
     if metrics.get("of"):
         share = metrics["filters"] / metrics["of"]
@@ -50,9 +54,9 @@ def _kept(metrics: Metrics, noun: str) -> Iterator[str]:
         yield f"{patches['kept'] / patches['of']:.1%} of the patches over all blocks"
 
 
-def metrics_tables(metrics: Metrics) -> Group:
+def metrics_tables(metrics: Metrics, units: Sequence[str] = ("filters",)) -> Group:
     """Return the tables of a chain's metrics; measures that are not there are left out."""
-    tables = [_fidelity_table(metrics), _size_table(metrics)]
+    tables = [_fidelity_table(metrics), _size_table(metrics, _noun(units))]
     if metrics.get("controls"):
         tables.append(_control_table(metrics))
     return Group(*tables)
@@ -72,9 +76,9 @@ def _fidelity_table(metrics: Metrics) -> Table:
     return table
 
 
-def _size_table(metrics: Metrics) -> Table:
+def _size_table(metrics: Metrics, noun: str) -> Table:
     table = _table("\nSize", "kept", "of", "share")
-    for name, kept, total in _pairs(metrics):
+    for name, kept, total in _pairs(metrics, noun):
         table.add_row(name, f"{kept:,}", f"{total:,}", f"{kept / total:.1%}" if total else "")
     for name, value in _patch_times(metrics.get("patches") or {}):
         table.add_row(name, value, "", "")
@@ -88,12 +92,12 @@ def _size_table(metrics: Metrics) -> Table:
     return table
 
 
-def _pairs(metrics: Metrics) -> Iterator[tuple[str, int, int]]:
+def _pairs(metrics: Metrics, noun: str) -> Iterator[tuple[str, int, int]]:
     names = ("filters", "layers", "macs", "parameters")
     for name in names:
         whole = "of" if name == "filters" else f"{name}_of"
         if metrics.get(name) is not None and metrics.get(whole) is not None:
-            yield "MACs" if name == "macs" else name, metrics[name], metrics[whole]
+            yield {"filters": noun, "macs": "MACs"}.get(name, name), metrics[name], metrics[whole]
     patches = metrics.get("patches")
     if patches:
         yield "patches, over images and blocks", patches["kept"], patches["of"]

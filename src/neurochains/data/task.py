@@ -207,7 +207,7 @@ class Task:
         return cls._made(read, labels, table, names, held_out)
 
     @classmethod
-    def shapes(cls, n: int, *, seed: int = 0, split: str = "test", classes: Sequence[int | str] | None = None) -> Task:
+    def shapes(cls, n: int, seed: int = 0, split: str = "test", *, classes: Sequence[int | str] | None = None) -> Task:
         """Return ``n`` images of the built-in shapes data, whose classes cycle through ``classes`` (all if None).
 
         Raises:

@@ -11,7 +11,8 @@
 
 Two rules keep controls from being straw men. Where the numbers by layer are given, a depthwise layer takes units whose
 source is kept before others. Where they are not, each layer that no skip can replace keeps at least one filter, and
-blocks of which nothing is kept are skipped.
+blocks of which nothing is kept are skipped; not those with units that are not scored, such as attention where only
+hidden units are.
 
 All but the complement get the refit that the chain got.
 """
@@ -174,14 +175,22 @@ def _fed(network: Network, layer: Layer, kept: Mapping[str, Tensor]) -> Tensor:
 def _over_all(network: Network, scores: Scores, worth: Mapping[str, Tensor]) -> Scores:
     """Keep the units of most worth, as many as the chain keeps, with one in each layer that no skip can replace."""
     layers = _layers(network, scores)
-    skippable = {name for block in network.blocks for name in block.layers}
+    blocks = _skippable(network, scores)
+    skippable = {name for names in blocks.values() for name in names}
     flat = torch.cat([_with_leader(worth[la.name], first=la.name not in skippable) for la in layers])
     chosen = torch.zeros(len(flat))
     chosen[flat.argsort(descending=True, stable=True)[: scores.kept]] = 1.0
     parts = chosen.split([layer.units for layer in layers])
     units = {layer.name: part.clone() for layer, part in zip(layers, parts, strict=True)}
-    empty = [block for block in network.blocks if not any(n in units and units[n].any() for n in block.layers)]
-    return Scores(units, {block.name: 0.0 for block in empty})
+    return Scores(
+        units, {block: 0.0 for block, names in blocks.items() if not any(units[name].any() for name in names)}
+    )
+
+
+def _skippable(network: Network, scores: Scores) -> dict[str, list[str]]:
+    """Return, for each block all of whose units are scored, the names of its layers with units."""
+    inside = {block.name: [layer.name for layer in network.units_in(block)] for block in network.blocks}
+    return {block: names for block, names in inside.items() if names and scores.units.keys() >= set(names)}
 
 
 def _with_leader(worth: Tensor, *, first: bool) -> Tensor:

@@ -1,8 +1,9 @@
-"""The networks in the package: a small VGG and a small ResNet, trained on the shapes data set.
+"""The networks in the package: a small VGG, ResNet and vision transformer, trained on the shapes data set.
 
-Plain PyTorch, with the module names that torchvision's VGG and ResNet have, so that everything said
-about those holds for these, only faster. `training/train_shapes.py` made the weights; `training/train_sparse.py` those
-of ``vgg-sparse``, a VGG most of whose kernels are 0.
+Plain PyTorch, with the module names that torchvision's VGG and ResNet and timm's vision transformers have, so that
+everything said about those holds for these, only faster. `training/train_shapes.py` made the weights;
+`training/train_sparse.py` those of ``vgg-sparse``, a VGG most of whose kernels are 0, and `training/train_vit.py` those
+of ``vit``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from neurochains.errors import ModelNameError, WeightsError, did_you_mean
 from neurochains.network.info import ModelInfo
+from neurochains.network.vision_transformer import VisionTransformer
 from neurochains.shapes_spec import CLASSES, PREPROCESS
 
 __all__ = ["Bottleneck", "ShapesResNet", "ShapesVGG", "build", "info", "load", "names"]
@@ -120,9 +122,14 @@ def _stage(channels: int, width: int, depth: int, *, stride: int) -> nn.Sequenti
     return nn.Sequential(first, *rest)
 
 
-_NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet": ShapesResNet, "vgg": ShapesVGG, "vgg-sparse": ShapesVGG}
+_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": ShapesResNet,
+    "vgg": ShapesVGG,
+    "vgg-sparse": ShapesVGG,
+    "vit": VisionTransformer,
+}
 
-_SCRIPTS = {"vgg-sparse": "train_sparse.py"}  # what trained a network, where it is not train_shapes.py
+_SCRIPTS = {"vgg-sparse": "train_sparse.py", "vit": "train_vit.py"}  # of others than train_shapes.py
 
 
 def names() -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from torch.export.graph_signature import InputKind
 
 from neurochains.errors import ModelError, NeuroChainsError, TraceError, WeightsError
 from neurochains.network.functional import drop_without_effect, is_functional, make_functional
+from neurochains.network.info import model_info
 from neurochains.network.nodes import is_learnt
 from neurochains.network.quiet import quiet
 from neurochains.network.stops import stopping_line
@@ -30,6 +31,7 @@ aten = torch.ops.aten
 __all__ = ["export_graph"]
 
 _MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+_POSITIONS = re.compile(r"pos[a-z]*_emb")
 _MOODY_NAMES = frozenset({"DropPath", "StochasticDepth"})
 
 
@@ -102,9 +104,20 @@ def _trace_message(model: nn.Module, example: Tensor, error: Exception) -> str:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         f"torch.export cannot follow {inner} on an input of shape {tuple(example.shape)}: {type(error).__name__}: "
-        f"{reason}{stopping_line(error)}. An input of another shape may be wanted; control flow that depends on pixel "
-        "values must be written with tensor operations such as torch.where."
+        f"{reason}{stopping_line(error)}. {_size_hint(getattr(model, 'model', model), example)}; control flow that "
+        "depends on pixel values must be written with tensor operations such as torch.where."
     )
+
+
+def _size_hint(inner: nn.Module, example: Tensor) -> str:
+    """Return what may be wrong with the shape of the example: a position embedding fits images of one size."""
+    info = model_info(inner)
+    size = info.preprocess.size if info and info.preprocess else None
+    places = next((item for item in inner.state_dict().items() if _POSITIONS.search(item[0])), None)
+    if places is None or size == tuple(example.shape[2:]):
+        return "An input of another shape may be wanted"
+    fits = f"images of {size[0]} x {size[1]} pixels" if size else "images of one size"
+    return f"Its position embedding, {places[0]} {tuple(places[1].shape)}, fits {fits}"
 
 
 def _functional_module(program: torch.export.ExportedProgram) -> fx.GraphModule:

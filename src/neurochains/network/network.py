@@ -101,6 +101,10 @@ class Network:
         return images.to(self.device)
 
     @cached_property
+    def _order(self) -> dict[fx.Node, int]:
+        return {node: place for place, node in enumerate(self.module.graph.nodes)}
+
+    @cached_property
     def _input(self) -> fx.Node:
         return next(node for node in self.module.graph.nodes if node.op == "placeholder")
 
@@ -163,8 +167,13 @@ class Network:
     @cached_property
     def in_order(self) -> tuple[Layer, ...]:
         """All layers, those of attention heads among them, in order of execution."""
-        order = {node: place for place, node in enumerate(self.module.graph.nodes)}
-        return tuple(sorted((*self.layers, *self.heads), key=lambda layer: order[layer.site]))
+        return tuple(sorted((*self.layers, *self.heads), key=lambda layer: self._order[layer.site]))
+
+    def units_in(self, block: Block) -> tuple[Layer, ...]:
+        """Return the layers of a block that have units of their own: filters, hidden units or attention heads."""
+        first, last = self._order[block.entry], self._order[block.exit]
+        inside = (layer for layer in self.in_order if first < self._order[layer.site] <= last)
+        return tuple(layer for layer in inside if layer.role in ("filter", "hidden", "heads"))
 
     @cached_property
     def provenance(self) -> Provenance:

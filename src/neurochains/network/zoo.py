@@ -3,7 +3,7 @@
 - ``torchvision:NAME[@WEIGHTS]``, such as ``torchvision:resnet50`` or ``torchvision:resnet50@IMAGENET1K_V1``
 - ``timm:NAME[.TAG]``, such as ``timm:resnet50.a1_in1k``
 - ``hf:REPOSITORY``, an image classifier of transformers on the hub, or a local folder with one
-- ``shapes:NAME``, the bundled networks: ``shapes:vgg``, ``shapes:vgg-sparse`` and ``shapes:resnet``
+- ``shapes:NAME``, the bundled networks: ``shapes:vgg``, ``shapes:vgg-sparse``, ``shapes:resnet``, ``shapes:vit``
 - ``path/to/file.py:FUNCTION``, what a function without arguments returns; the file is executed
 """
 

@@ -207,9 +207,16 @@ def _bracket(axes: Axes, block: Bypass, inside: Sequence[Slot], y: float) -> Non
     left = inside[0].x - inside[0].width / 2 - min(inside[0].pad * 0.6, 8)
     right = inside[-1].x + inside[-1].width / 2 + min(inside[-1].pad * 0.6, 8)
     axes.plot([left, left, right, right], [y + 3, y, y, y + 3], color=FAINT, linewidth=0.8, solid_joinstyle="miter")
-    name = shorten(block.name, SMALL, right - left)
+    name = shorten(_shortest_path(block.name, right - left), SMALL, right - left)
     if len(name) > 1:
         axes.text((left + right) / 2, y - 2.5, name, size=SMALL, color=QUIET, ha="center", va="baseline")
+
+
+def _shortest_path(name: str, room: float) -> str:
+    """Return a dotted name without as many of its first parts as it takes to fit, the last one excepted."""
+    while "." in name and text_width(name, SMALL) > room:
+        name = name.partition(".")[2]
+    return name
 
 
 def _draw_lanes(axes: Axes, plan: Plan) -> None:

@@ -173,6 +173,7 @@ def drop_figure(
     correlations: Mapping[str, float] | None = None,
     title: str = "",
     label: str = "loss of probability without it",
+    noun: str = "filters",
     width: float = 5.4,
 ) -> Figure:
     """Return the scatter of what is lost without each filter against the filter's score.
@@ -183,6 +184,7 @@ def drop_figure(
         correlations: written below, such as ``{"Pearson": .8, "Spearman": .9}``.
         title: of the figure.
         label: of the vertical axis.
+        noun: what the filters are called, in the plural.
         width: of the figure in inches.
 
     Raises:
@@ -196,9 +198,9 @@ def drop_figure(
     axes.axhline(0, color=FAINT, linewidth=0.7)
     axes.plot(points[0], points[1], "o", markersize=4.5, color=BLUE, alpha=0.6, mew=0)
     axes.margins(0.06)
-    axes.set_xlabel("score of the filter")
+    axes.set_xlabel(f"score of the {noun.removesuffix('s')}")
     axes.set_ylabel(shorten(label, BODY, 158))
-    said = [f"{len(scores)} filters"] + [f"{name} {_number(value)}" for name, value in (correlations or {}).items()]
+    said = [f"{len(scores)} {noun}"] + [f"{name} {_number(value)}" for name, value in (correlations or {}).items()]
     made.text(52 / (width * 72), 8 / 242, "   ".join(said), size=SMALL + 0.5, color=QUIET)
     return made
 

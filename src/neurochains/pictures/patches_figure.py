@@ -36,8 +36,8 @@ from neurochains.pictures.tiles import tile
 
 __all__ = ["PatchRow", "patches_figure"]
 
-WORDS, GAP, LINE = 74.0, 4.0, 12.0
-LARGEST_TILE, MOST_BLOCKS = 72.0, 14
+WORDS, MOST_WORDS, GAP, LINE = 74.0, 130.0, 4.0, 12.0
+LARGEST_TILE, MOST_BLOCKS = 92.0, 14
 FADED, FRAME = 0.78, ORANGE
 
 
@@ -101,15 +101,18 @@ def patches_figure(rows: Sequence[PatchRow], *, title: str = "", width: float = 
     """
     shown = _shown(_check(rows))
     side = min(LARGEST_TILE, (width * 72 - 2 * MARGIN - WORDS - GAP * (len(shown) - 1)) / len(shown))
+    words = min(MOST_WORDS, width * 72 - 2 * MARGIN - len(shown) * (side + GAP) + GAP)
     head = 44.0 if title else 24.0
     heights = [(1 + len(list(_lines(row)))) * (side + GAP) + 2 * LINE for row in rows]
     made = figure((head + sum(heights)) / 72, width=width)
     axes = canvas_axes(made)
     title_line(axes, title)
     for column, block in enumerate(shown):
-        axes.text(_left(column, side) + side / 2, head - 6, f"block {block + 1}", size=BODY, color=QUIET, ha="center")
+        axes.text(
+            _left(column, side, words) + side / 2, head - 6, f"block {block + 1}", size=BODY, color=QUIET, ha="center"
+        )
     for place, row in enumerate(rows):
-        _draw_row(axes, row, shown, head + sum(heights[:place]), side)
+        _draw_row(axes, row, shown, head + sum(heights[:place]), side, words)
     return made
 
 
@@ -148,32 +151,32 @@ def _lines(row: PatchRow) -> Iterator[_Line]:
         yield _Line((f"patch {own}", "made of" if row.original is None else "sub-network"), patch, own)
 
 
-def _left(column: int, side: float) -> float:
-    return MARGIN + WORDS + column * (side + GAP)
+def _left(column: int, side: float, words: float) -> float:
+    return MARGIN + words + column * (side + GAP)
 
 
-def _draw_row(axes: Axes, row: PatchRow, shown: Sequence[int], y: float, side: float) -> None:
+def _draw_row(axes: Axes, row: PatchRow, shown: Sequence[int], y: float, side: float, words: float) -> None:
     """Draw one image: kept patches, then its lines of attributions."""
-    _write(axes, (row.name, "kept patches"), y + side / 2)
+    _write(axes, (row.name, "kept patches"), y + side / 2, words)
     for column, block in enumerate(shown):
-        x, kept = _left(column, side), row.kept[block, row.special :]
+        x, kept = _left(column, side, words), row.kept[block, row.special :]
         _draw_kept(axes, row, kept, x, y, side)
         counted = f"{int(kept.sum())} of {len(kept)}"
         axes.text(x + side / 2, y + side + 8, counted, size=SMALL, color=QUIET, ha="center")
     for place, line in enumerate(_lines(row)):
         top = y + side + LINE + place * (side + GAP)
-        _write(axes, line.words, top + side / 2)
+        _write(axes, line.words, top + side / 2, words)
         for column, block in enumerate(shown):
-            x = _left(column, side)
+            x = _left(column, side, words)
             tile(axes, _heat(line.shares[block], row), x, top, side, side)
             if line.framed is not None:
                 _frame(axes, row, line.framed, x, top, side)
 
 
-def _write(axes: Axes, words: tuple[str, str], middle: float) -> None:
-    for line, text in enumerate(words):
+def _write(axes: Axes, lines: tuple[str, str], middle: float, words: float) -> None:
+    for line, text in enumerate(lines):
         color = INK if line == 0 else QUIET
-        axes.text(MARGIN, middle - 2 + line * 10, shorten(text, BODY, WORDS - 6), size=BODY, color=color)
+        axes.text(MARGIN, middle - 2 + line * 10, shorten(text, BODY, words - 6), size=BODY, color=color)
 
 
 def _draw_kept(axes: Axes, row: PatchRow, kept: Tensor, x: float, y: float, side: float) -> None:

@@ -16,7 +16,17 @@ from neurochains.pictures.figures import display
 from neurochains.report.content import Answer, ImageView
 from neurochains.report.words import number
 
-__all__ = ["Answers", "answer", "are_classes", "divergence_name", "objective_of", "rows_by_class", "unit_noun"]
+__all__ = [
+    "Answers",
+    "answer",
+    "are_classes",
+    "clearest",
+    "divergence_name",
+    "in_turn",
+    "objective_of",
+    "rows_by_class",
+    "unit_noun",
+]
 
 WORDS = {"kl": "KL", "mse": "squared error", "cosine": "cosine distance"}
 
@@ -94,6 +104,18 @@ def rows_by_class(answers: Answers) -> dict[int, tuple[int, ...]]:
     for row, label in enumerate(answers.original.argmax(-1).tolist()):
         rows.setdefault(label, []).append(row)
     return {label: tuple(several) for label, several in rows.items()}
+
+
+def in_turn(answers: Answers, most: int) -> list[int]:
+    """Return the rows of images to show, at most so many, taken from the classes in turn and put together by class."""
+    rows = [list(several) for several in rows_by_class(answers).values()]
+    inside = {row for several in rows for row in several}
+    rows.append([row for row in range(len(answers.task)) if row not in inside])
+    chosen: list[int] = []
+    while len(chosen) < most and any(rows):
+        chosen += [several.pop(0) for several in rows if several]
+    places = {row: place for place, several in enumerate(rows_by_class(answers).values()) for row in several}
+    return sorted(chosen[:most], key=lambda row: (places.get(row, len(places)), row))
 
 
 def clearest(answers: Answers, label: int, rows: Sequence[int]) -> int:

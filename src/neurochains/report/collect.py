@@ -21,7 +21,7 @@ from neurochains.chains.contributions import Contributions, contributions
 from neurochains.chains.paths import Path, find_paths
 from neurochains.data import Task
 from neurochains.report import verdict
-from neurochains.report.answers import Answers, answer, are_classes, clearest, rows_by_class, unit_noun
+from neurochains.report.answers import Answers, answer, are_classes, clearest, in_turn, rows_by_class, unit_noun
 from neurochains.report.content import ChainView, ClassView, Report, SmoeView
 from neurochains.report.filters import Gallery, make_gallery
 from neurochains.report.maps import smoe_layers
@@ -59,7 +59,7 @@ def collect(
     metrics = all_metrics(chain, whole, held_out)
     told("report: the chains of each class")
     found = contributions(chain.network, chain.task, chain.subnetwork)
-    shown = _shown(whole, max_samples)
+    shown = in_turn(whole, max_samples)
     patches = None if chain.patches is None else chain.patches[shown]
     answers = answer(chain, chain.task.subset(shown), patches)
     count = paths_per_class if chain.scores else 0
@@ -115,27 +115,16 @@ def _report(
     )
 
 
-def _shown(answers: Answers, most: int) -> list[int]:
-    """Return the images to show, at most so many, taken from the classes in turn and put together by class."""
-    rows = [list(several) for several in rows_by_class(answers).values()]
-    inside = {row for several in rows for row in several}
-    rows.append([row for row in range(len(answers.task)) if row not in inside])
-    chosen: list[int] = []
-    while len(chosen) < most and any(rows):
-        chosen += [several.pop(0) for several in rows if several]
-    places = {row: place for place, several in enumerate(rows_by_class(answers).values()) for row in several}
-    return sorted(chosen[:most], key=lambda row: (places.get(row, len(places)), row))
-
-
 def _few_enough(paths: Mapping[int, list[Path]]) -> dict[int, list[Path]]:
     """Return the chains of as many classes as a page can show; of the first class all."""
     kept: dict[int, list[Path]] = {}
     cards = 0
     for label, several in paths.items():
-        cards += sum(len(path.steps) for path in several)
+        told = [path for path in several if path.filters]  # by shortcuts alone, a chain has nothing to show
+        cards += sum(len(path.steps) for path in told)
         if kept and cards > MOST_CARDS:
             break
-        kept[label] = several
+        kept[label] = told
     return kept
 
 
@@ -163,5 +152,5 @@ def _classes(chain: Chain, answers: Answers, paths: Mapping[int, list[Path]], ga
 
 def _smoe(chain: Chain, answers: Answers) -> SmoeView | None:
     """Return the SMOE maps of the first images of each class in turn."""
-    chosen = _shown(answers, MOST_SMOE)
+    chosen = in_turn(answers, MOST_SMOE)
     return smoe_view(chain, [answers.task.subset(chosen)], smoe_layers(chain.network, chain.subnetwork))

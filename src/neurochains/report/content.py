@@ -287,3 +287,8 @@ class Report:
     origin: Origin
     studies: tuple[StudyView, ...]
     version: str
+
+    @property
+    def tells_chains(self) -> bool:
+        """Whether chains are shown; of heads and hidden units only if there are some, as none leads through heads."""
+        return self.architecture is not None and (self.heads is None or any(view.chains for view in self.classes))

@@ -37,7 +37,7 @@ def page_figures(report: Report) -> dict[str, Figure]:
         **({} if report.architecture is None else {"architecture": architecture_figure(report.architecture)}),
         **({"patches": _patches(report)} if report.patches else {}),
         **({} if report.heads is None else {"heads": _heads(report.heads)}),
-        **dict(_measures(report.measures)),
+        **dict(_measures(report.measures, report.noun)),
         **_parting(report),
     }
 
@@ -80,7 +80,7 @@ def _heads(view: HeadsView) -> Figure:
     return chain_figure(rows, samples=samples, title=f"What {len(rows)} of {view.total} heads read")
 
 
-def _measures(found: Measures) -> Iterator[tuple[str, Figure]]:
+def _measures(found: Measures, noun: str) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of what was measured, as far as there is something to draw."""
     if len(found.columns) > 1:
         measures = [
@@ -99,7 +99,8 @@ def _measures(found: Measures) -> Iterator[tuple[str, Figure]]:
                 found.scores,
                 found.left_out,
                 correlations=found.correlations,
-                title="What is lost without each filter",
+                title=f"What is lost without each {noun.removesuffix('s')}",
+                noun=noun,
                 label=f"mean {found.divergence} without it",
             ),
         )

@@ -117,8 +117,8 @@ def _blocks(chain: Chain, columns: list[Column], places: Mapping[str, int]) -> I
 
 
 def scored_inside(chain: Chain, block: Block) -> list[str]:
-    """Return the scored layers of a block; the heads of an attention are in the block that is named like it."""
-    return [name for name in chain.scores if name in block.layers or name == f"{block.name}.heads"]
+    """Return the scored layers of a block."""
+    return [layer.name for layer in chain.network.units_in(block) if layer.name in chain.scores]
 
 
 def _has_shortcut(block: Block) -> bool:

@@ -18,7 +18,7 @@ from neurochains.errors import ModelError
 from neurochains.network import Network
 from neurochains.pictures import attribution, overlay
 from neurochains.pictures.figures import display
-from neurochains.report.answers import Answers
+from neurochains.report.answers import Answers, in_turn
 from neurochains.report.content import HeadsView, HeadView, PatchView
 
 __all__ = ["heads_view", "patch_views"]
@@ -29,10 +29,11 @@ MOST_SAMPLES = 5
 
 
 def patch_views(chain: Chain, answers: Answers, patches: Tensor | None) -> tuple[PatchView, ...]:
-    """Return the patches of the first images shown, whose tokens ``(N, L, T)`` are kept; nothing without any."""
+    """Return the patches of some images, of the classes in turn, whose tokens ``(N, L, T)`` are kept; () without."""
     if patches is None:
         return ()
-    task, kept = answers.task.subset(range(min(MOST_PATCHED, len(answers.task)))), patches[:MOST_PATCHED]
+    rows = in_turn(answers, MOST_PATCHED)
+    task, kept = answers.task.subset(rows), patches[rows]
     small = chain.subnetwork.compact(chain.network) if chain.scores else None
     reduced = chain.network if small is None else Network.trace(small, task.images[:2])
     tokens = TokenNetwork(reduced).tokens
@@ -64,7 +65,7 @@ def heads_view(chain: Chain, answers: Answers) -> HeadsView | None:
         return None
     kept = [(layer, unit) for layer in layers for unit in chain.scores[layer.name].nonzero().flatten().tolist()]
     least = sorted((float(chain.scores[layer.name][unit]) for layer, unit in kept), reverse=True)[:MOST_HEADS][-1:]
-    task = answers.task.subset(range(min(MOST_SAMPLES, len(answers.task))))
+    task = answers.task.subset(in_turn(answers, MOST_SAMPLES))
     maps = _read_through(chain.network, task.images)
     rows = [
         HeadView(f"{layer.label}_{unit}", float(chain.scores[layer.name][unit]), _heats(maps, layer.name, unit, task))

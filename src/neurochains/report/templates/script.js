@@ -1,8 +1,12 @@
 "use strict";
 (() => {
+  addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll("details")) one.open = true;
+  });
   const table = document.getElementById("table-filters");
   const input = document.getElementById("find-filter");
   const said = document.getElementById("found-filters");
+  if (!table) return; // a chain of patches alone
   input.closest(".find").hidden = false;
   input.addEventListener("input", () => {
     const wanted = input.value.trim().toLowerCase();
@@ -19,8 +23,5 @@
       body.hidden = !any;
     }
     said.value = wanted ? `${found} found` : "";
-  });
-  addEventListener("beforeprint", () => {
-    for (const one of document.querySelectorAll("details")) one.open = true;
   });
 })();
