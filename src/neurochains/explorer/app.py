@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any
 
@@ -26,6 +27,7 @@ from neurochains.explorer import (
 )
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.guard import guard
+from neurochains.explorer.view import rules
 from neurochains.explorer.widgets import aria
 from neurochains.explorer.worker import worker
 
@@ -79,6 +81,7 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
 
 def layout(desk: Desk) -> Any:
     """Return the page."""
+    known: dict[str, Any] = {"data-rules": json.dumps(rules())}
     inside = [
         *parts.layout(),
         *(dcc.Store(id=name) for name in _STORES),
@@ -92,7 +95,9 @@ def layout(desk: Desk) -> Any:
                 html.Main(graph_panel.layout(), **aria(label="Graph")),
                 html.Aside(_panels(desk), **aria(label="Panels")),
             ],
+            id=ids.DESK,
             className="desk",
+            **known,
         ),
     ]
     return dmc.MantineProvider(inside, id=ids.SHELL, defaultColorScheme="auto")

@@ -15,6 +15,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import thumbnail
 from neurochains.explorer.view import View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import card, chips, go, hint, picture, said, table, told
 from neurochains.network import Filter
 
@@ -60,7 +61,7 @@ def _layers(desk: Desk, number: int) -> list[Any]:
     names = list(dict.fromkeys(unit.layer for unit in units))
     inside = {name: tuple(unit for unit in units if unit.layer == name) for name in names}
     return [
-        card(f"{desk.bundle.layer(name).label}: {len(own):,} filters", _chips(desk, own, name))
+        card(f"{desk.bundle.layer(name).label}: {len(own):,} filters", _chips(desk, own))
         for name, own in inside.items()
     ]
 
@@ -79,7 +80,7 @@ def _path(desk: Desk, path: Any, place: int) -> Any:
     steps = []
     for step in path.steps:
         tile = html.Div([picture(*thumbnail(desk, step.filter), 46), hint(step.label), hint(f"{step.share:.0%}")])
-        steps.append(go(str(step.filter), tile, f"Go to {step.label}", f"path{path.label}.{place}"))
+        steps.append(go(str(step.filter), tile, f"Go to {step.label}"))
     return html.Div([hint(f"Path {place}, product of shares {path.product:.2g}"), dmc.Group(steps, gap=2)])
 
 
@@ -92,21 +93,20 @@ def _compared(desk: Desk, first: int, second: int) -> Any:
     rows = [(layer.label, *(f"{count[layer.name]:,}" for count in counts)) for layer in layers]
     total = ("all", *(f"{len(units):,}" for _, units in groups))
     head = ("layer", *(name for name, _ in groups))
-    lists = [
-        card(f"{name}: {len(units):,}", _chips(desk, units, str(place))) for place, (name, units) in enumerate(groups)
-    ]
+    lists = [card(f"{name}: {len(units):,}", _chips(desk, units)) for name, units in groups]
     return [card("Filters by layer", table(head, [*rows, total])), *lists]
 
 
-def _chips(desk: Desk, units: tuple[Filter, ...], place: str) -> Any:
+def _chips(desk: Desk, units: tuple[Filter, ...]) -> Any:
     named = [(str(unit), desk.label(unit)) for unit in units]
-    return dmc.Group(chips(named, place, _MOST), gap=2) if units else hint("None.")
+    return dmc.Group(chips(named, _MOST), gap=2) if units else hint("None.")
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _shown(app, desk)
-    _choosing(app)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "choose_chains", url, Input(ids.CHAIN_PICK, "value"), search)
 
 
 def _shown(app: Dash, desk: Desk) -> None:
@@ -151,16 +151,3 @@ def _wanted(desk: Desk, view: View) -> int | None:
     numbers = desk.shown(view)
     known = len(numbers) != 1 or not desk.runs[numbers[0]].has_paths or desk.paths.has(numbers[0])
     return None if known else numbers[0]
-
-
-def _choosing(app: Dash) -> None:
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.CHAIN_PICK, "value"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def choose(numbers: list[str] | None, search: str | None) -> Any:
-        view = View.parse(search)
-        wanted = view.having(chains=tuple(numbers or ())[:2])
-        return no_update if wanted == view else wanted.search()

@@ -18,7 +18,8 @@ from neurochains.explorer.neighbours import Link, incoming, outgoing
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import kernel_picture, map_picture, thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, told
+from neurochains.explorer.walking import in_browser
+from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, switch, told
 from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, outline
 from neurochains.pictures.explorer_figures_maps import map_figure
@@ -72,12 +73,8 @@ def head(desk: Desk, view: View) -> Any:
         return hint(NOTHING)
     layer = desk.bundle.layer(unit.layer)
     name = [dmc.Title(desk.label(unit), order=2, size="h4"), dmc.Code(str(unit))]
-    off = str(unit) in view.off
-    switch = dmc.Button(
-        "Switch on" if off else "Switch off", id=ids.of("off", str(unit), "filter"), size="compact-xs",
-        variant="light", color="orange", n_clicks=0,
-    )  # fmt: skip
-    top = dmc.Group([*name, switch], gap="xs", mt="xs")
+    words = "Switch on" if str(unit) in view.off else "Switch off"
+    top = dmc.Group([*name, switch(str(unit), words)], gap="xs", mt="xs")
     if not layer.scored:
         return [top, hint(f"{layer.kind}, {layer.units} units; the bundle holds no numbers of this layer.")]
     return [top, hint(_score_in_words(desk, view, unit)), hint(_maps_in_words(desk, unit))]
@@ -110,7 +107,7 @@ def crops(desk: Desk, unit: Filter) -> Any:
         pixels = torch.from_numpy(desk.bundle.picture(patch.set, patch.image).copy())
         source = data_uri(crop_around(pixels, patch.box), photo=True)
         shown = f"{patch.name} ({desk.bundle.names.short[patch.set]}): {patch.value:.3g}"
-        tiles.append(go(f"{patch.set}.{patch.image}", picture(source, shown, 56), shown, "crop", kind="image"))
+        tiles.append(go(f"{patch.set}.{patch.image}", picture(source, shown, 56), shown, kind="image"))
     return card("Strongest in the data", dmc.Group(tiles, gap=4))
 
 
@@ -177,7 +174,6 @@ def kernels(desk: Desk, view: View, uploaded: str | None) -> Any:
 
 def _row(desk: Desk, one: Link, seen: Seen | None, *, out: bool) -> Any:
     """Return one kernel: the filter at its other end, its matrix, the map it gives, words."""
-    place = "out" if out else "in"
     weights = desk.bundle.weights(one.target.layer)[one.target.index, one.column]
     matrix = picture(kernel_picture(weights), f"kernel {one.text}", 56, sharp=True)
     values = None if seen is None else kernel_map(desk.network, seen, one.target, one.column)
@@ -188,16 +184,16 @@ def _row(desk: Desk, one: Link, seen: Seen | None, *, out: bool) -> Any:
         dmc.Text(named, size="xs", fw=600),
         hint(f"{one.score:.3g}, {one.share:.0%} of what comes in; {effect} ({one.tone:+.2f})"),
     ]
-    kernel = go(one.text, matrix, f"Open kernel {one.text}", place, kind="kernel")
-    return html.Div([_far_end(desk, one, place), kernel, given, html.Div(words)], className="kernel-row")
+    kernel = go(one.text, matrix, f"Open kernel {one.text}", kind="kernel")
+    return html.Div([_far_end(desk, one, out=out), kernel, given, html.Div(words)], className="kernel-row")
 
 
-def _far_end(desk: Desk, one: Link, place: str) -> Any:
+def _far_end(desk: Desk, one: Link, *, out: bool) -> Any:
     """Return the filter at the other end of a kernel, as a button that leads there."""
-    end = one.target if place == "out" else next(iter(reversed(one.sources)), None)
+    end = one.target if out else next(iter(reversed(one.sources)), None)
     if end is None or end.layer == "input":
         return picture(thumbnail(desk, end)[0] if end else None, "input channel", 56)
-    return go(str(end), picture(*thumbnail(desk, end), 56), f"Go to {desk.label(end)}", place)
+    return go(str(end), picture(*thumbnail(desk, end), 56), f"Go to {desk.label(end)}")
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
@@ -245,7 +241,6 @@ def _map(app: Dash, desk: Desk) -> None:
         Output(ids.FILTER_MAP, "figure"),
         Output(ids.FILTER_IMAGE, "children"),
         Output(ids.FILTER_CELL, "children"),
-        Output(ids.FILTER_RELU, "checked"),
         Input(part("cell"), "data"),
         State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
@@ -253,29 +248,11 @@ def _map(app: Dash, desk: Desk) -> None:
     def show(search: str | None, uploaded: str | None) -> Sequence[Any]:
         view = View.parse(search)
         try:
-            return *mapped(desk, view, uploaded), view.relu == "on"
+            return mapped(desk, view, uploaded)
         except (NeuroChainsError, OSError) as error:
-            return _EMPTY, None, said(str(error)), view.relu == "on"
+            return _EMPTY, None, said(str(error))
 
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.FILTER_RELU, "checked"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def switch(checked: bool, search: str | None) -> Any:
-        view = View.parse(search)
-        wanted = view.having(relu="on" if checked else "off")
-        return no_update if wanted == view else wanted.search()
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.FILTER_MAP, "clickData"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def click(data: Any, search: str | None) -> Any:
-        point = (data or {}).get("points", [{}])[0]
-        if not isinstance(point.get("x"), (int, float)) or not isinstance(point.get("y"), (int, float)):
-            return no_update
-        return View.parse(search).having(cell=f"{int(point['y'])}.{int(point['x'])}").search()
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "rectify", url, Input(ids.FILTER_RELU, "checked"), search)
+    in_browser(app, "rectified", Output(ids.FILTER_RELU, "checked"), Input(part("cell"), "data"))
+    in_browser(app, "cell", url, Input(ids.FILTER_MAP, "clickData"), search)

@@ -16,6 +16,7 @@ from neurochains.explorer.graph import Drawn, draw
 from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.view import View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
 from neurochains.pictures.explorer_figures import MARKS, network_figure, node_sizes, node_symbols
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
@@ -216,28 +217,9 @@ def _selecting(app: Dash, desk: Desk) -> None:
             return no_update
 
 
-_TOOLS = ((ids.GRAPH_KIND, "graph"), (ids.NODE_SIZE, "size"), (ids.KERNEL_SIZE, "width"))
-
-
 def _tools(app: Dash) -> None:
     """Let the tools above the graph change the view, and show it."""
-
-    @app.callback(
-        *(Output(name, "value") for name, _ in _TOOLS),
-        Input(part("graph"), "data"),
-        prevent_initial_call=True,
-    )
-    def fill(search: str | None) -> list[Any]:
-        view = View.parse(search)
-        return [getattr(view, field) for _, field in _TOOLS]
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        *(Input(name, "value") for name, _ in _TOOLS),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def change(kind: str, size: float, width: float, search: str | None) -> Any:
-        view = View.parse(search)
-        wanted = view.having(graph=kind, size=round(float(size), 2), width=round(float(width), 2))
-        return no_update if wanted == view else wanted.search()
+    names = (ids.GRAPH_KIND, ids.NODE_SIZE, ids.KERNEL_SIZE)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "retool", url, *(Input(name, "value") for name in names), search)
+    in_browser(app, "tools", *(Output(name, "value") for name in names), Input(part("graph"), "data"))

@@ -14,6 +14,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.uploads import BYTE_LIMIT, accept, preprocess_of
 from neurochains.explorer.view import UPLOAD, View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, told
 from neurochains.pictures import data_uri
 
@@ -52,7 +53,7 @@ def strip(desk: Desk, index: int, chosen: str = "") -> Any:
     for number, name in enumerate(known.images[:_MOST]):
         shown = picture(data_uri(desk.bundle.picture(index, number), photo=True), name, _THUMB)
         place = f"{index}.{number}"
-        tile = go(place, shown, f"Choose {name}", "strip", kind="image")
+        tile = go(place, shown, f"Choose {name}", kind="image")
         tiles.append(html.Span(tile, className="chosen") if place == chosen else tile)
     more = len(known.images) - len(tiles)
     return [*tiles, *([hint(f"and {more:,} more")] if more > 0 else [])]
@@ -101,10 +102,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
         known = str(index).isdecimal() and int(str(index)) < len(desk.bundle.sets)
         return told(lambda: strip(desk, int(str(index)), View.parse(search).image)) if known else no_update
 
-    @app.callback(Output(ids.IMAGE_SET, "value"), Input(part("image"), "data"), prevent_initial_call=True)
-    def follow(search: str | None) -> Any:
-        image = View.parse(search).image
-        return no_update if image == UPLOAD else image.split(".")[0]
+    in_browser(app, "set_of_image", Output(ids.IMAGE_SET, "value"), Input(part("image"), "data"))
 
     @app.callback(
         Output(ids.IMAGE_SHOWN, "children"),

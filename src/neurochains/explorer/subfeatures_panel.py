@@ -153,7 +153,7 @@ def _circuit(desk: Desk, found: Found, number: int) -> list[Any]:
     alone = [(str(unit), desk.label(unit)) for unit in reversed(_filters(own)) if unit not in others]
     words = f"{len(alone):,} of its filters are in no other circuit" + (":" if alone else ".")
     rows = [hint(f"Kernels by layer: {', '.join(counts) or 'none'}"), hint(words)]
-    return [*rows, dmc.Group(chips(alone, f"cluster{number}", _ALONE), gap=2)]
+    return [*rows, dmc.Group(chips(alone, _ALONE), gap=2)]
 
 
 def _filters(circuit: Mapping[str, Tensor]) -> list[Filter]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, html
 from torch import Tensor
 
 from neurochains.circuits.bundle import Visual
@@ -17,6 +17,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import objective_of
 from neurochains.explorer.view import OBJECTIVES, View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import aria, button, card, hint, picture, said
 from neurochains.explorer.worker import Stopped, stop_point
 from neurochains.network import Filter
@@ -107,7 +108,6 @@ def callbacks(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(ids.VISUAL, "children"),
-        Output(ids.OBJECTIVE, "value"),
         Input(part("visual"), "data"),
         Input(ids.FOUND, "data"),
         State(ids.URL, "search"),
@@ -120,18 +120,11 @@ def callbacks(app: Dash, desk: Desk) -> None:
         except NeuroChainsError as error:
             made = said(str(error))
         failed = (found or {}).get("said") if (found or {}).get("unit") == view.unit else None
-        return [made, said(failed)] if failed else made, view.objective
+        return [made, said(failed)] if failed else made
 
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.OBJECTIVE, "value"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def choose(objective: str, search: str | None) -> Any:
-        view = View.parse(search)
-        return no_update if objective == view.objective else view.having(objective=objective).search()
-
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "choose_objective", url, Input(ids.OBJECTIVE, "value"), search)
+    in_browser(app, "objective", Output(ids.OBJECTIVE, "value"), Input(part("visual"), "data"))
     _painting(app, desk)
 
 

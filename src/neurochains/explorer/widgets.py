@@ -9,10 +9,13 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from neurochains.errors import ExpressionError, NeuroChainsError
-from neurochains.explorer import ids
 from neurochains.explorer.asking import NotMeasured
+from neurochains.explorer.walking import Kind, step
 
-__all__ = ["GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "picture", "plot", "said", "table", "told"]
+__all__ = [
+    "GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "picture", "plot", "said", "switch", "table",
+    "told",
+]  # fmt: skip
 
 GRAPH_CONFIG: Any = {
     "displaylogo": False,
@@ -35,17 +38,20 @@ def picture(source: str | None, said: str, width: int, *, sharp: bool = False) -
     return html.Img(src=source, alt=said, title=said, style=style | ({"imageRendering": "pixelated"} if sharp else {}))
 
 
-def go(unit: str, children: Any, said: str, place: str, *, kind: str = "go") -> Any:
-    """Return a button around a picture or a text that leads to a filter or a kernel."""
-    return dmc.UnstyledButton(children, id=ids.of(kind, unit, place), className="go", **aria(label=said))
+def go(unit: str, children: Any, said: str, *, kind: Kind = "go") -> Any:
+    """Return a button around a picture or a text that leads to a filter, a kernel or an image."""
+    return html.Button(children, type="button", className="go", **step(kind, unit), **aria(label=said))
 
 
-def chips(named: Sequence[tuple[str, str]], place: str, most: int) -> list[Any]:
+def switch(text: str, words: str, *, said: str | None = None) -> Any:
+    """Return a button that switches a filter, a kernel or a block off, or on again."""
+    look: dict[str, Any] = {"size": "compact-xs", "variant": "light", "color": "orange"}
+    return dmc.Button(words, **look, **step("off", text), **({} if said is None else aria(label=said)))
+
+
+def chips(named: Sequence[tuple[str, str]], most: int) -> list[Any]:
     """Return small buttons that lead to filters, given as (filter, label), and how many more there are."""
-    shown = [
-        go(unit, dmc.Badge(label, variant="default", size="sm", tt="none"), f"Go to {label}", place)
-        for unit, label in named[:most]
-    ]
+    shown = [go(unit, html.Span(label, className="chip"), f"Go to {label}") for unit, label in named[:most]]
     return [*shown, *([hint(f"and {len(named) - most:,} more")] if len(named) > most else [])]
 
 
