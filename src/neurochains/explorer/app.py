@@ -34,6 +34,18 @@ from neurochains.explorer.worker import worker
 __all__ = ["build", "layout"]
 
 _TICK = 4000
+_ICON = (  # in the page itself: browsers ask for one of its own again whenever the address changes
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' stroke='%232f8f83' fill='%232f8f83'%3E"
+    "%3Cpath d='M3 4 8 8 13 4M3 12 8 8 13 12' fill='none'/%3E%3Ccircle cx='3' cy='4' r='2'/%3E%3Ccircle cx='3' cy='12' r='2'/%3E"
+    "%3Ccircle cx='8' cy='8' r='2'/%3E%3Ccircle cx='13' cy='4' r='2'/%3E%3Ccircle cx='13' cy='12' r='2'/%3E%3C/svg%3E"
+)
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<head>{{%metas%}}<title>{{%title%}}</title><link rel="icon" href="{_ICON}">
+<link rel="preload" as="script" href="_dash-component-suites/plotly/package_data/plotly.min.js">{{%css%}}</head>
+<body>{{%app_entry%}}<footer>{{%config%}}{{%scripts%}}{{%renderer%}}</footer></body>
+</html>
+"""
 _STORES = (
     ids.MEASURED, ids.MADE, ids.AGAIN, ids.SELECTED, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED,
     ids.CHAIN_DONE, ids.SUB_DONE, ids.TOP, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
@@ -62,6 +74,7 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
         assets_folder=_assets(),
         background_callback_manager=worker(folder),
         compress=False,
+        index_string=_PAGE,
         serve_locally=True,
         suppress_callback_exceptions=True,
         title="NeuroChains",

@@ -118,6 +118,7 @@ def _shown(app: Dash, desk: Desk) -> None:
         Input(part("chains"), "data"),
         Input(ids.CHAIN_DONE, "data"),
         State(ids.URL, "search"),
+        prevent_initial_call=True,
     )
     def show(_part: str | None, done: Any, search: str | None) -> Any:
         view = View.parse(search)
@@ -127,7 +128,10 @@ def _shown(app: Dash, desk: Desk) -> None:
         return told(lambda: shown(desk, view)), [str(number) for number in desk.shown(view)]
 
     # not the callback above: Dash starts none again from what it has started itself
-    @app.callback(Output(ids.CHAIN_NEED, "data"), Input(part("chains"), "data"), State(ids.URL, "search"))
+    @app.callback(
+        Output(ids.CHAIN_NEED, "data"), Input(part("chains"), "data"), State(ids.URL, "search"),
+        prevent_initial_call=True,
+    )  # fmt: skip
     def need(_part: str | None, search: str | None) -> Any:
         wanted = _wanted(desk, View.parse(search))
         return no_update if wanted is None else wanted

@@ -184,6 +184,7 @@ def _selecting(app: Dash, desk: Desk) -> None:
         "window.dash_clientside.explorer.later",
         Output(ids.SELECTED, "data"),
         Input(part("select"), "data"),
+        State(part("graph"), "data"),
         prevent_initial_call=True,
     )
 

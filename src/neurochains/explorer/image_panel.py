@@ -97,7 +97,12 @@ def taken(desk: Desk, contents: str | None) -> tuple[Any, str | None]:
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
 
-    @app.callback(Output(ids.IMAGE_STRIP, "children"), Input(ids.IMAGE_SET, "value"), Input(part("image"), "data"))
+    @app.callback(
+        Output(ids.IMAGE_STRIP, "children"),
+        Input(ids.IMAGE_SET, "value"),
+        Input(part("image"), "data"),
+        prevent_initial_call=True,
+    )
     def show_strip(index: str | None, search: str | None) -> Any:
         known = str(index).isdecimal() and int(str(index)) < len(desk.bundle.sets)
         return told(lambda: strip(desk, int(str(index)), View.parse(search).image)) if known else no_update
@@ -109,6 +114,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
         Input(part("image"), "data"),
         Input(ids.UPLOADED, "data"),
         State(ids.URL, "search"),
+        prevent_initial_call=True,
     )
     def show_image(_part: str | None, uploaded: str | None, search: str | None) -> Any:
         return told(lambda: shown(desk, View.parse(search), uploaded))

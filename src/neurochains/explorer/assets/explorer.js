@@ -32,7 +32,11 @@ window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer 
     return window.dash_clientside.no_update;
   },
 
-  async later(text) {
+  /* Another filter was selected: nothing to do where the graph is drawn anew anyway, with what is selected on it. */
+  async later(text, graph) {
+    const drawn = window.neurochainsDrawn === graph;
+    window.neurochainsDrawn = graph;
+    if (!drawn) return window.dash_clientside.no_update;
     await new Promise((done) => setTimeout(done, 250));
     return text;
   },
