@@ -53,7 +53,7 @@ def test_a_link_shows_its_view(opened):
     made, _ = opened
     made.wait_for_function("document.getElementById('graph-said').innerText.includes('of 520 filters')")
     assert made.locator("#filter-head h2").inner_text() == "L3_5"
-    assert made.locator("#filter-crops img").count() > 0
+    assert made.locator("#filter-crops .tile").count() > 0
 
 
 def test_a_query_runs_when_asked_and_goes_back(opened):
@@ -237,7 +237,7 @@ def test_every_control_has_a_name_and_nothing_went_wrong(opened):
     made, wrong = opened
     nameless = made.evaluate(
         "[...document.querySelectorAll('button, input:not([type=hidden]):not([type=file])')].filter(e => e.offsetParent"
-        " && !(e.innerText || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title"
+        " && !(e.textContent || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title"
         " || (e.labels && e.labels.length))).map(e => e.outerHTML.slice(0, 120))"
     )
     assert nameless == []

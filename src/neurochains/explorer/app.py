@@ -35,9 +35,10 @@ __all__ = ["build", "layout"]
 
 _TICK = 4000
 _ICON = (  # in the page itself: browsers ask for one of its own again whenever the address changes
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' stroke='%232f8f83' fill='%232f8f83'%3E"
-    "%3Cpath d='M3 4 8 8 13 4M3 12 8 8 13 12' fill='none'/%3E%3Ccircle cx='3' cy='4' r='2'/%3E%3Ccircle cx='3' cy='12' r='2'/%3E"
-    "%3Ccircle cx='8' cy='8' r='2'/%3E%3Ccircle cx='13' cy='4' r='2'/%3E%3Ccircle cx='13' cy='12' r='2'/%3E%3C/svg%3E"
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='%232f8f83'%3E"
+    "%3Cpath d='M3 4 8 8 13 4M3 12 8 8 13 12' stroke='%232f8f83' fill='none'/%3E%3Ccircle cx='3' cy='4' r='2'/%3E"
+    "%3Ccircle cx='3' cy='12' r='2'/%3E%3Ccircle cx='8' cy='8' r='2'/%3E%3Ccircle cx='13' cy='4' r='2'/%3E"
+    "%3Ccircle cx='13' cy='12' r='2'/%3E%3C/svg%3E"
 )
 _PAGE = f"""<!doctype html>
 <html lang="en">

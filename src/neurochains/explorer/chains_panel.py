@@ -16,7 +16,7 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import thumbnail
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import card, chips, go, hint, picture, said, table, told
+from neurochains.explorer.widgets import card, chips, hint, said, table, tile, told
 from neurochains.network import Filter
 
 __all__ = ["callbacks", "layout", "shown"]
@@ -79,9 +79,9 @@ def _paths(desk: Desk, number: int) -> list[Any]:
 def _path(desk: Desk, path: Any, place: int) -> Any:
     steps = []
     for step in path.steps:
-        tile = html.Div([picture(*thumbnail(desk, step.filter), 46), hint(step.label), hint(f"{step.share:.0%}")])
-        steps.append(go(str(step.filter), tile, f"Go to {step.label}"))
-    return html.Div([hint(f"Path {place}, product of shares {path.product:.2g}"), dmc.Group(steps, gap=2)])
+        words = f"{step.label}\n{step.share:.0%}"
+        steps.append(tile(str(step.filter), thumbnail(desk, step.filter)[0], f"Go to {step.label}", 46, words=words))
+    return html.Div([hint(f"Path {place}, product of shares {path.product:.2g}"), html.Div(steps, className="row")])
 
 
 def _compared(desk: Desk, first: int, second: int) -> Any:
@@ -99,7 +99,7 @@ def _compared(desk: Desk, first: int, second: int) -> Any:
 
 def _chips(desk: Desk, units: tuple[Filter, ...]) -> Any:
     named = [(str(unit), desk.label(unit)) for unit in units]
-    return dmc.Group(chips(named, _MOST), gap=2) if units else hint("None.")
+    return html.Div(chips(named, _MOST), className="row") if units else hint("None.")
 
 
 def callbacks(app: Dash, desk: Desk) -> None:

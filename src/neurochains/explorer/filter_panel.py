@@ -19,7 +19,7 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import kernel_picture, map_picture, thumbnail
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, switch, told
+from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, switch, tile, told
 from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, outline
 from neurochains.pictures.explorer_figures_maps import map_figure
@@ -107,8 +107,8 @@ def crops(desk: Desk, unit: Filter) -> Any:
         pixels = torch.from_numpy(desk.bundle.picture(patch.set, patch.image).copy())
         source = data_uri(crop_around(pixels, patch.box), photo=True)
         shown = f"{patch.name} ({desk.bundle.names.short[patch.set]}): {patch.value:.3g}"
-        tiles.append(go(f"{patch.set}.{patch.image}", picture(source, shown, 56), shown, kind="image"))
-    return card("Strongest in the data", dmc.Group(tiles, gap=4))
+        tiles.append(tile(f"{patch.set}.{patch.image}", source, shown, 56, kind="image"))
+    return card("Strongest in the data", html.Div(tiles, className="row"))
 
 
 def map_of(desk: Desk, view: View, uploaded: str | None) -> torch.Tensor | None:
@@ -174,18 +174,16 @@ def kernels(desk: Desk, view: View, uploaded: str | None) -> Any:
 
 def _row(desk: Desk, one: Link, seen: Seen | None, *, out: bool) -> Any:
     """Return one kernel: the filter at its other end, its matrix, the map it gives, words."""
-    weights = desk.bundle.weights(one.target.layer)[one.target.index, one.column]
-    matrix = picture(kernel_picture(weights), f"kernel {one.text}", 56, sharp=True)
+    weights = desk.weights(one.target.layer)[one.target.index, one.column]
     values = None if seen is None else kernel_map(desk.network, seen, one.target, one.column)
     given = picture(None if values is None else map_picture(values), "the map that the kernel gives", 56, sharp=True)
     effect = "excites" if one.tone > 0.1 else "inhibits" if one.tone < -0.1 else "is even"
     named = desk.label(one.target) if out else " + ".join(desk.label(unit) for unit in one.sources[:2]) or "nothing"
-    words = [
-        dmc.Text(named, size="xs", fw=600),
-        hint(f"{one.score:.3g}, {one.share:.0%} of what comes in; {effect} ({one.tone:+.2f})"),
-    ]
-    kernel = go(one.text, matrix, f"Open kernel {one.text}", kind="kernel")
-    return html.Div([_far_end(desk, one, out=out), kernel, given, html.Div(words)], className="kernel-row")
+    words = f"{named}\n{one.score:.3g}, {one.share:.0%} of what comes in; {effect} ({one.tone:+.2f})"
+    kernel = tile(one.text, kernel_picture(weights), f"Open kernel {one.text}", 56, kind="kernel", sharp=True)
+    return html.Div(
+        [_far_end(desk, one, out=out), kernel, given, html.Div(words, className="named")], className="kernel-row"
+    )
 
 
 def _far_end(desk: Desk, one: Link, *, out: bool) -> Any:
@@ -193,7 +191,7 @@ def _far_end(desk: Desk, one: Link, *, out: bool) -> Any:
     end = one.target if out else next(iter(reversed(one.sources)), None)
     if end is None or end.layer == "input":
         return picture(thumbnail(desk, end)[0] if end else None, "input channel", 56)
-    return go(str(end), picture(*thumbnail(desk, end), 56), f"Go to {desk.label(end)}")
+    return tile(str(end), thumbnail(desk, end)[0], f"Go to {desk.label(end)}", 56)
 
 
 def callbacks(app: Dash, desk: Desk) -> None:

@@ -136,8 +136,8 @@ def _marked(desk: Desk, view: View, drawn: Drawn) -> list[tuple[str, list[int]]]
         found, names = shared(*(desk.runs[number] for number in numbers)), map(desk.title, numbers)
         words = ("in both", *(f"only in {name}" for name in names))
         groups = list(zip(words, (found.both, found.first, found.second)))
-    places = {unit: node for node, unit in enumerate(drawn.units)} if groups else {}
-    return [(words, [places[unit] for unit in units if unit in places]) for words, units in groups]
+    nodes = [(words, map(drawn.node, units)) for words, units in groups]
+    return [(words, [node for node in found if node >= 0]) for words, found in nodes]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:

@@ -15,7 +15,7 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.uploads import BYTE_LIMIT, accept, preprocess_of
 from neurochains.explorer.view import UPLOAD, View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, told
+from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, tile, told
 from neurochains.pictures import data_uri
 
 __all__ = ["callbacks", "layout", "shown", "strip", "taken"]
@@ -51,12 +51,14 @@ def strip(desk: Desk, index: int, chosen: str = "") -> Any:
     known = desk.bundle.sets[index]
     tiles = []
     for number, name in enumerate(known.images[:_MOST]):
-        shown = picture(data_uri(desk.bundle.picture(index, number), photo=True), name, _THUMB)
-        place = f"{index}.{number}"
-        tile = go(place, shown, f"Choose {name}", kind="image")
-        tiles.append(html.Span(tile, className="chosen") if place == chosen else tile)
+        place, source = f"{index}.{number}", _thumbnail(desk, index, number)
+        tiles.append(tile(place, source, f"Choose {name}", _THUMB, kind="image", chosen=place == chosen))
     more = len(known.images) - len(tiles)
     return [*tiles, *([hint(f"and {more:,} more")] if more > 0 else [])]
+
+
+def _thumbnail(desk: Desk, index: int, image: int) -> str:
+    return desk.pictures.get((index, image), lambda: data_uri(desk.bundle.picture(index, image), photo=True))
 
 
 def shown(desk: Desk, view: View, uploaded: str | None) -> Any:

@@ -18,7 +18,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import aria, button, hint, said
+from neurochains.explorer.widgets import aria, button, hint, menu, said
 from neurochains.explorer.worker import Stopped, wish
 
 __all__ = ["callbacks", "describe", "layout"]
@@ -46,12 +46,7 @@ def layout(desk: Desk) -> Any:
                 [
                     button("Run", ids.RUN, quiet=False, **aria(label="Run the query")),
                     button("Cancel", ids.CANCEL, disabled=True, **aria(label="Cancel the running query")),
-                    dmc.Menu(
-                        [
-                            dmc.MenuTarget(dmc.Button("Earlier", size="compact-sm", variant="default")),
-                            dmc.MenuDropdown([], id=ids.HISTORY_SHOWN),
-                        ]
-                    ),
+                    menu("Earlier", [], ids.HISTORY_SHOWN),
                 ],
                 gap="xs",
             ),

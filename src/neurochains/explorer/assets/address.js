@@ -119,13 +119,13 @@ what cannot be; nothing here has to be trusted. */
     },
 
     earlier(history) {
-      const made = (type, props) => ({ namespace: "dash_mantine_components", type, props });
+      const made = (type, props) => ({ namespace: "dash_html_components", type, props });
       const items = (history || []).map((entry) => {
         const view = read(entry);
         const said = view.expression + (view.target ? "   (" + view.target + ")" : "");
-        return made("MenuItem", { children: said, "data-step": "earlier", "data-what": entry });
+        return made("Button", { children: said, type: "button", role: "menuitem", "data-step": "earlier", "data-what": entry });
       });
-      return items.length ? items : made("MenuLabel", { children: "No query yet" });
+      return items.length ? items : made("P", { children: "No query yet", className: "hint" });
     },
   });
 })();
