@@ -23,7 +23,6 @@ from neurochains.explorer import (
     query_panel,
     subfeatures_panel,
     visual_panel,
-    walking,
 )
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.guard import guard
@@ -49,7 +48,7 @@ _PAGE = f"""<!doctype html>
 """
 _STORES = (
     ids.MEASURED, ids.MADE, ids.AGAIN, ids.SELECTED, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED,
-    ids.CHAIN_DONE, ids.SUB_DONE, ids.TOP, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
+    ids.CHAIN_DONE, ids.SUB_DONE, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
 )  # fmt: skip
 _TITLES = {
     "filter": "Filter",
@@ -86,7 +85,6 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
         panel.callbacks(app, desk)
     for panel in (ablation_panel, chains_panel, subfeatures_panel, exports):
         panel.callbacks(app, desk)
-    walking.callbacks(app)
     parts.callbacks(app)
     _watch(app, desk)
     guard(app.server, token, framed=framed)

@@ -7,10 +7,10 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import torch
-from dash import Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, ctx, html, no_update
 
 from neurochains.errors import LayerError, NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import ids, visual_panel
 from neurochains.explorer.asking import answer, rank
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.live import Seen, kernel_map
@@ -197,7 +197,9 @@ def _far_end(desk: Desk, one: Link, *, out: bool) -> Any:
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _shown(app, desk)
-    _map(app, desk)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "rectify", url, Input(ids.FILTER_RELU, "checked"), search)
+    in_browser(app, "cell", url, Input(ids.FILTER_MAP, "clickData"), search)
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
@@ -217,40 +219,44 @@ def callbacks(app: Dash, desk: Desk) -> None:
 
 
 def _shown(app: Dash, desk: Desk) -> None:
+    """Fill the panel in one step: what it shows of a filter comes with one answer, and is drawn once."""
+
     @app.callback(
         Output(ids.FILTER_HEAD, "children"),
         Output(ids.FILTER_CROPS, "children"),
         Output(ids.FILTER_KERNELS, "children"),
-        Input(part("filter"), "data"),
-        Input(ids.MEASURED, "data"),
-        State(ids.UPLOADED, "data"),
-        prevent_initial_call=True,
-    )
-    def show(search: str | None, _measured: Any, uploaded: str | None) -> Sequence[Any]:
-        view = View.parse(search)
-        unit = desk.unit(view.unit)
-        scored = unit is not None and desk.bundle.layer(unit.layer).scored
-        tiles = told(lambda: crops(desk, unit)) if scored and unit else None
-        return told(lambda: head(desk, view)), tiles, told(lambda: kernels(desk, view, uploaded))
-
-
-def _map(app: Dash, desk: Desk) -> None:
-    @app.callback(
         Output(ids.FILTER_MAP, "figure"),
         Output(ids.FILTER_IMAGE, "children"),
         Output(ids.FILTER_CELL, "children"),
+        Output(ids.VISUAL, "children"),
+        Input(part("filter"), "data"),
         Input(part("cell"), "data"),
+        Input(part("visual"), "data"),
+        Input(ids.MEASURED, "data"),
+        Input(ids.FOUND, "data"),
+        State(ids.URL, "search"),
         State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def show(search: str | None, uploaded: str | None) -> Sequence[Any]:
-        view = View.parse(search)
-        try:
-            return mapped(desk, view, uploaded)
-        except (NeuroChainsError, OSError) as error:
-            return _EMPTY, None, said(str(error))
+    def show(
+        _filter: Any, _cell: Any, _visual: Any, _measured: Any, painted: Any, search: str | None, uploaded: str | None
+    ) -> Sequence[Any]:
+        view, changed = View.parse(search), {name.rpartition(".")[0] for name in ctx.triggered_prop_ids}
+        around = _around(desk, view, uploaded) if changed & {part("filter"), ids.MEASURED} else (no_update,) * 3
+        seen = _seen(desk, view, uploaded) if part("cell") in changed else (no_update,) * 3
+        visual = visual_panel.told_visual(desk, view, painted)
+        return *around, *seen, visual if changed & {part("visual"), ids.FOUND} else no_update
 
-    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
-    in_browser(app, "rectify", url, Input(ids.FILTER_RELU, "checked"), search)
-    in_browser(app, "rectified", Output(ids.FILTER_RELU, "checked"), Input(part("cell"), "data"))
-    in_browser(app, "cell", url, Input(ids.FILTER_MAP, "clickData"), search)
+
+def _around(desk: Desk, view: View, uploaded: str | None) -> Sequence[Any]:
+    unit = desk.unit(view.unit)
+    scored = unit is not None and desk.bundle.layer(unit.layer).scored
+    tiles = told(lambda: crops(desk, unit)) if scored and unit else None
+    return told(lambda: head(desk, view)), tiles, told(lambda: kernels(desk, view, uploaded))
+
+
+def _seen(desk: Desk, view: View, uploaded: str | None) -> Sequence[Any]:
+    try:
+        return mapped(desk, view, uploaded)
+    except (NeuroChainsError, OSError) as error:
+        return _EMPTY, None, said(str(error))

@@ -219,8 +219,7 @@ def _selecting(app: Dash, desk: Desk) -> None:
 
 
 def _tools(app: Dash) -> None:
-    """Let the tools above the graph change the view, and show it."""
+    """Let the tools above the graph change the view."""
     names = (ids.GRAPH_KIND, ids.NODE_SIZE, ids.KERNEL_SIZE)
     url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
     in_browser(app, "retool", url, *(Input(name, "value") for name in names), search)
-    in_browser(app, "tools", *(Output(name, "value") for name in names), Input(part("graph"), "data"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 URL, SHELL, THEME, DESK = "url", "shell", "theme", "desk"
 ALIVE, ALIVE_SINCE, TROUBLE = "alive", "alive-since", "trouble"
-MEASURED, MADE, AGAIN, FOUND, TOP = "measured", "made", "again", "found", "top"
+MEASURED, MADE, AGAIN, FOUND, PARTS = "measured", "made", "again", "found", "parts"
 
 EXPRESSION, RUN, CANCEL, QUERY_SAID, HISTORY, HISTORY_SHOWN = (
     "expression", "run", "cancel", "query-said", "history", "history-shown",

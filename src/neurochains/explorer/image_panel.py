@@ -14,7 +14,6 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.uploads import BYTE_LIMIT, accept, preprocess_of
 from neurochains.explorer.view import UPLOAD, View
-from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, tile, told
 from neurochains.pictures import data_uri
 
@@ -108,8 +107,6 @@ def callbacks(app: Dash, desk: Desk) -> None:
     def show_strip(index: str | None, search: str | None) -> Any:
         known = str(index).isdecimal() and int(str(index)) < len(desk.bundle.sets)
         return told(lambda: strip(desk, int(str(index)), View.parse(search).image)) if known else no_update
-
-    in_browser(app, "set_of_image", Output(ids.IMAGE_SET, "value"), Input(part("image"), "data"))
 
     @app.callback(
         Output(ids.IMAGE_SHOWN, "children"),

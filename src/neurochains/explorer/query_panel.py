@@ -150,7 +150,6 @@ def describe(desk: Desk, view: View) -> tuple[Any, bool]:
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
-    _fields(app)
     _asking(app)
     _measuring(app, desk)
     _history(app)
@@ -159,15 +158,9 @@ def callbacks(app: Dash, desk: Desk) -> None:
 _FIELDS = (ids.EXPRESSION, ids.TARGET, ids.CRITERION, ids.LAYERS, ids.PROJECTION, ids.NORMALISE)
 
 
-def _fields(app: Dash) -> None:
-    numbers = [name for pair in _SHARES.values() for name in pair]
-    outputs = [Output(name, "value") for name in (*_FIELDS, *numbers)]
-    in_browser(app, "fields", *outputs, Input(part("fields"), "data"), first=True)
+def _asking(app: Dash) -> None:
     given = (Input(ids.EXPRESSION, "value"), State(ids.NAMES, "data"))
     in_browser(app, "complete", Output(ids.EXPRESSION, "data"), *given, first=True)
-
-
-def _asking(app: Dash) -> None:
     url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
     asked = (Input(ids.RUN, "n_clicks"), Input(ids.EXPRESSION, "n_submit"), *(State(name, "value") for name in _FIELDS))
     in_browser(app, "run", url, Output(ids.AGAIN, "data"), *asked, search)

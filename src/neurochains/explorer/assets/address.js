@@ -47,6 +47,37 @@ what cannot be; nothing here has to be trusted. */
   const QUERY = ["expression", "target", "criterion", "layers", "normalise"];
   const only = (view, names) => Object.fromEntries(names.map((name) => [name, view[name]]));
 
+  /* What a control shows of an entry. */
+  const SHOWN = {
+    relu: (value) => value === "on",
+    criterion: (value) => value || null,
+    image: (value) => (value === "upload" ? keep() : value.split(".")[0]),
+  };
+  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+  let before = null;
+
+  /* The parts of the address whose panel is open, and what the controls show: both only where they changed. */
+  const split = (search, wanted, ...old) => {
+    const given = new URLSearchParams(search || "");
+    const view = read(search);
+    const last = before || read("");
+    before = view;
+    const parts = Object.values(wanted.parts).map((part, place) => {
+      if (part.panel && part.panel !== view.panel) return keep();
+      const kept = new URLSearchParams();
+      for (const name of part.fields) for (const value of given.getAll(name)) kept.append(name, value);
+      const text = "?" + kept.toString();
+      return text === old[place] ? keep() : text;
+    });
+    const filled = wanted.filled.map((name) => {
+      if (same(view[name], last[name])) return keep();
+      return SHOWN[name] ? SHOWN[name](view[name]) : view[name];
+    });
+    const aside = document.querySelector(".desk > aside");
+    if (aside && (view.panel !== last.panel || view.unit !== last.unit)) aside.scrollTop = 0;
+    return [...parts, ...filled];
+  };
+
   /* What buttons all over the page do alike: go to a filter, open a kernel, choose an image, switch something off. */
   const STEPS = {
     go: (view, what) => ({ unit: what, cell: "", panel: "filter" }),
@@ -71,14 +102,9 @@ what cannot be; nothing here has to be trusted. */
   };
 
   Object.assign(explorer, {
+    split,
     filters: share("filters", "filter-share"),
     kernels: share("kernels", "kernel-share"),
-
-    fields(search) {
-      const view = read(search);
-      const { expression, target, criterion, layers, projection, normalise, filters, kernels } = view;
-      return [expression, target, criterion || null, layers, projection, normalise, filters, filters, kernels, kernels];
-    },
 
     run(clicks, enters, expression, target, criterion, layers, projection, normalise, search) {
       const text = (value) => (value || "").trim();
@@ -87,14 +113,10 @@ what cannot be; nothing here has to be trusted. */
       return wanted === keep() ? [wanted, [clicks, enters]] : [wanted, keep()];
     },
 
-    tools: (search) => Object.values(only(read(search), ["graph", "size", "width"])),
     retool: (graph, size, width, search) => changed(search, { graph, size, width }),
 
-    opened: (search) => read(search).panel,
     open: (panel, search) => changed(search, { panel }),
-    objective: (search) => read(search).objective,
     choose_objective: (objective, search) => changed(search, { objective }),
-    rectified: (search) => read(search).relu === "on",
     rectify: (checked, search) => changed(search, { relu: checked ? "on" : "off" }),
     choose_chains: (numbers, search) => changed(search, { chains: (numbers || []).slice(0, 2) }),
     undo: (clicks, search) => (clicks ? changed(search, { off: read(search).off.slice(0, -1) }) : keep()),
@@ -104,11 +126,6 @@ what cannot be; nothing here has to be trusted. */
       const point = (data?.points || [])[0];
       const fits = Number.isInteger(point?.x) && Number.isInteger(point?.y);
       return fits ? changed(search, { cell: point.y + "." + point.x }) : keep();
-    },
-
-    set_of_image(search) {
-      const image = read(search).image;
-      return image === "upload" ? keep() : image.split(".")[0];
     },
 
     /* The last ten queries, the newest first, each once. */
