@@ -18,7 +18,7 @@ from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.pictures.explorer_figures import MARKS, network_figure, node_sizes, node_symbols
+from neurochains.pictures.explorer_figures import MARKS, network_figure, node_symbols, pointers
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
 __all__ = ["callbacks", "clicked", "counted", "figure", "layout", "legend", "selected_patch"]
@@ -98,8 +98,8 @@ def counted(drawn: Drawn) -> str:
 def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
     """Return what changes of the figure in space when another filter is selected."""
     node, patch = drawn.node(desk.unit(view.unit)), Patch()
-    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), node, off_nodes(desk, view, drawn))
-    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, view.size).tolist()
+    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), off_nodes(desk, view, drawn))
+    patch["layout"]["scene"]["annotations"] = pointers(drawn.view, node)
     return patch
 
 

@@ -113,12 +113,15 @@ def explore(
 
 def _warm(desk: Any) -> None:
     """Load the network and draw the first view before somebody waits for it; what goes wrong is told when it is."""
+    from plotly.io.json import to_json_plotly
+
     from neurochains.errors import NeuroChainsError
     from neurochains.explorer.graph import draw
+    from neurochains.explorer.graph_panel import figure
     from neurochains.explorer.view import View
 
     with suppress(NeuroChainsError, OSError):
-        draw(desk, View())
+        to_json_plotly(figure(desk, View(), draw(desk, View())))
         desk.seen(View())
 
 
