@@ -102,7 +102,7 @@ def test_what_is_off_is_saved_as_a_chain_and_with_kernels_as_a_circuit(desk, net
 
 
 def test_two_chains_are_parted_into_what_is_shared_and_what_is_not(desk, chains):
-    found = shared(*desk.runs)
+    found = shared(*(run.units for run in desk.runs))
     assert len(found.both) + len(found.first) == sum(len(kept) for kept in chains[0].filters.values())
     assert len(found.both) + len(found.second) == sum(len(kept) for kept in chains[1].filters.values())
     assert not set(found.first) & set(found.second)

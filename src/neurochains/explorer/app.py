@@ -24,6 +24,7 @@ from neurochains.explorer import (
     subfeatures_panel,
     visual_panel,
 )
+from neurochains.explorer.active import followers
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.guard import guard
 from neurochains.explorer.view import rules
@@ -95,7 +96,7 @@ def layout(desk: Desk) -> Any:
     """Return the page."""
     known: dict[str, Any] = {"data-rules": json.dumps(rules())}
     inside = [
-        *parts.layout(),
+        *parts.layout(followers(desk)),
         *(dcc.Store(id=name) for name in _STORES),
         dcc.Store(id=ids.UPLOADED, storage_type="session"),
         dcc.Interval(id=ids.ALIVE, interval=_TICK),

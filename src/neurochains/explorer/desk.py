@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neurochains.chains import Chain, find_model
+from neurochains.chains import find_model
 from neurochains.circuits import Bundle, Circuit
 from neurochains.data import Task
+from neurochains.decoupling import Decoupled
 from neurochains.errors import DataError, LayerError
 from neurochains.explorer.live import Off, Seen, run
-from neurochains.explorer.runs import Run, open_run
+from neurochains.explorer.runs import Found, Run, open_run
 from neurochains.explorer.view import View
 from neurochains.network import Filter, Network
 
@@ -73,7 +74,7 @@ class Desk:
 
     Args:
         bundle: what `prepare` wrote.
-        chains: chains and circuits of the same network, or the folders of their runs.
+        chains: chains, circuits and decoupled networks of the same network, or the folders of their runs.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
 
     Raises:
@@ -84,7 +85,7 @@ class Desk:
         self,
         bundle: Bundle,
         *,
-        chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
+        chains: Sequence[Found | str | os.PathLike[str]] = (),
         model: nn.Module | Network | None = None,
     ) -> None:
         self.bundle = bundle
@@ -97,7 +98,7 @@ class Desk:
         self.answers = Kept(max(2, min(12, _ANSWER_BYTES // max(1, 4 * bundle.spans.kernels))))
         self.measured = Kept(64)
         self.graphs = Kept(6)
-        self.paths = Kept(8)
+        self.paths = Kept(64)
         self.subfeatures = Kept(16)
         self.rescored = Kept(16)
         self._seen = Kept(max(2, min(32, _SEEN_BYTES // max(1, self._map_bytes()))))
@@ -229,8 +230,8 @@ class Desk:
         self.bundle.check_model(network)
         return network
 
-    def _run(self, place: Chain | Circuit | str | os.PathLike[str], number: int) -> Run:
-        kind = "circuit" if isinstance(place, Circuit) else "chain"
+    def _run(self, place: Found | str | os.PathLike[str], number: int) -> Run:
+        kind = type(place).__name__.lower() if isinstance(place, (Circuit, Decoupled)) else "chain"
         model = self._model if isinstance(self._model, nn.Module) else None
         found = open_run(place, model, usual=f"{kind} {number}")
         self.bundle.check_model(found.network)

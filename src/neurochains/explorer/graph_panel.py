@@ -9,12 +9,14 @@ from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 
 from neurochains.errors import ExpressionError, NeuroChainsError
 from neurochains.explorer import box, ids
+from neurochains.explorer.active import by_use
 from neurochains.explorer.asking import NotMeasured
-from neurochains.explorer.comparing import shared
+from neurochains.explorer.comparing import shared, units_of
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
 from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
+from neurochains.explorer.runs import DecoupledRun
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
@@ -70,17 +72,17 @@ def _sample(colour: str, word: str) -> Any:
     return html.Span([html.I(style={"background": colour}), word])
 
 
-def legend(desk: Desk, view: View, drawn: Drawn) -> Any:
+def legend(desk: Desk, view: View, drawn: Drawn, uploaded: str | None = None) -> Any:
     """Return what the marks of filters mean."""
-    groups = _marked(desk, view, drawn)
+    groups = _marked(desk, view, drawn, uploaded)
     samples = [_sample(colour, f"{words} ({len(nodes):,})") for colour, (words, nodes) in zip(MARKS, groups)]
     return [html.Span("Filters:"), *samples] if groups else _NO_MARKS
 
 
-def figure(desk: Desk, view: View, drawn: Drawn) -> dict[str, Any]:
+def figure(desk: Desk, view: View, drawn: Drawn, uploaded: str | None = None) -> dict[str, Any]:
     """Return the figure of a view."""
     node = drawn.node(desk.unit(view.unit))
-    marked = [group for _, group in _marked(desk, view, drawn)]
+    marked = [group for _, group in _marked(desk, view, drawn, uploaded)]
     off = off_nodes(desk, view, drawn)
     wishes: dict[str, Any] = {"selected": node, "off": off, "marked": marked, "scale": view.size, "width": view.width}
     if view.graph == "2d":
@@ -127,13 +129,16 @@ def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
     return [node for node in nodes if node >= 0]
 
 
-def _marked(desk: Desk, view: View, drawn: Drawn) -> list[tuple[str, list[int]]]:
+def _marked(desk: Desk, view: View, drawn: Drawn, uploaded: str | None) -> list[tuple[str, list[int]]]:
     """Return the nodes to mark, by what they are in: one chain or circuit, or both of two, one alone, or the other."""
     numbers = desk.shown(view)
-    if len(numbers) < 2:
-        groups = [(f"in {desk.title(number)}", desk.runs[number].units) for number in numbers]
+    if len(numbers) == 1 and isinstance(desk.runs[numbers[0]], DecoupledRun):
+        groups = by_use(desk, numbers[0], view, uploaded)
+    elif len(numbers) < 2:
+        groups = [(f"in {desk.title(number)}", units_of(desk, number, view, uploaded)) for number in numbers]
     else:
-        found, names = shared(*(desk.runs[number] for number in numbers)), map(desk.title, numbers)
+        found = shared(*(units_of(desk, number, view, uploaded) for number in numbers))
+        names = map(desk.title, numbers)
         words = ("in both", *(f"only in {name}" for name in names))
         groups = list(zip(words, (found.both, found.first, found.second)))
     nodes = [(words, map(drawn.node, units)) for words, units in groups]
@@ -159,17 +164,21 @@ def _drawing(app: Dash, desk: Desk) -> None:
         Output(ids.MARKS, "children"),
         Input(part("graph"), "data"),
         Input(ids.MEASURED, "data"),
+        Input(ids.CHAIN_DONE, "data"),
         State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def redraw(_part: str | None, measured: Any, search: str | None) -> Any:
+    def redraw(_part: str | None, measured: Any, found: Any, search: str | None, uploaded: str | None) -> Any:
+        if ctx.triggered_id == ids.CHAIN_DONE and "set" not in (found or {}):
+            return [no_update] * 4
         if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
             return [no_update] * 4
         try:
             view = View.parse(search)
             drawn = draw(desk, view)
             text = counted(drawn)
-            return figure(desk, view, drawn), hint(text), hint(text), legend(desk, view, drawn)
+            return figure(desk, view, drawn, uploaded), hint(text), hint(text), legend(desk, view, drawn, uploaded)
         except NotMeasured:
             return no_update, hint("Measuring ..."), no_update, no_update
         except ExpressionError:  # the panel of the question says what is wrong
@@ -192,14 +201,15 @@ def _selecting(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure", allow_duplicate=True),
         Input(ids.SELECTED, "data"),
         State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def select(_part: str | None, search: str | None) -> Any:
+    def select(_part: str | None, search: str | None, uploaded: str | None) -> Any:
         view = View.parse(search)
         try:
             drawn = draw(desk, view)
             if view.graph == "2d":
-                return figure(desk, view, drawn)
+                return figure(desk, view, drawn, uploaded)
             return selected_patch(desk, view, drawn)
         except (NotMeasured, NeuroChainsError):
             return no_update

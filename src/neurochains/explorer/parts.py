@@ -62,10 +62,14 @@ def part(name: str) -> str:
     return f"part-{name}"
 
 
-def layout() -> list[Any]:
-    """Return the stores, and where the address is."""
+def layout(followers: list[str]) -> list[Any]:
+    """Return the stores, and where the address is.
+
+    Args:
+        followers: the numbers of runs that depend on the chosen image; where one is shown, so does what shows it.
+    """
     known = {name: {"fields": fields, "panel": _OF_PANEL.get(name)} for name, fields in PARTS.items()}
-    wanted = {"parts": known, "filled": [entry for _, _, entry in _FILLED]}
+    wanted = {"parts": known, "filled": [entry for _, _, entry in _FILLED]} | {"followers": followers}
     stores = [dcc.Store(id=part(name)) for name in PARTS]
     return [dcc.Location(id=ids.URL, refresh=False), dcc.Store(id=ids.PARTS, data=wanted), *stores]
 

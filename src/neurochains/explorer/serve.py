@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from neurochains.chains import Chain
     from neurochains.circuits import Bundle, Circuit
+    from neurochains.decoupling import Decoupled
     from neurochains.network import Network
 
 __all__ = ["HERE", "Explorer", "explore"]
@@ -70,7 +71,7 @@ class Explorer:
 def explore(
     bundle: Bundle | str | os.PathLike[str],
     *,
-    chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
+    chains: Sequence[Chain | Circuit | Decoupled | str | os.PathLike[str]] = (),
     model: nn.Module | Network | None = None,
     host: str = HERE,
     port: int | None = None,
@@ -81,7 +82,8 @@ def explore(
 
     Args:
         bundle: what `prepare` wrote, or its folder.
-        chains: chains and circuits of the same network, or the folders that `extract` and `circuit` wrote.
+        chains: chains, circuits and decoupled networks of the same network, or the folders that `extract`, `circuit`
+            and `decouple train` wrote.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
         host: the address to listen on.
         port: the port; 8050 or the next that is free if None.

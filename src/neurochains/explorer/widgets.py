@@ -72,7 +72,8 @@ def chips(named: Sequence[tuple[str, str]], most: int) -> list[Any]:
 
 def menu(words: str, items: Sequence[Any], name: str = "") -> Any:
     """Return a button that opens a list of others; see `assets/menus.js`."""
-    inside = html.Div(items, role="menu", **({"id": name} if name else {}))
+    known: dict[str, Any] = {"id": name} if name else {}
+    inside = html.Div(items, role="menu", **known)
     return html.Details([html.Summary(words, role="button"), inside], className="menu")
 
 

@@ -65,7 +65,9 @@ what cannot be; nothing here has to be trusted. */
     const parts = Object.values(wanted.parts).map((part, place) => {
       if (part.panel && part.panel !== view.panel) return keep();
       const kept = new URLSearchParams();
-      for (const name of part.fields) for (const value of given.getAll(name)) kept.append(name, value);
+      const follows = part.fields.includes("chains") && view.chains.some((one) => wanted.followers.includes(one));
+      const fields = follows && !part.fields.includes("image") ? [...part.fields, "image"] : part.fields;
+      for (const name of fields) for (const value of given.getAll(name)) kept.append(name, value);
       const text = "?" + kept.toString();
       return text === old[place] ? keep() : text;
     });
