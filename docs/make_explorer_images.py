@@ -81,7 +81,7 @@ SHOTS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "circuit": (f"{QUERY}&graph=2d&{UNIT}&image=0.1&cell=6.8", painted),
     "kernels": (f"{QUERY}&graph=2d&{UNIT}", walked),
     "kernel": (f"{QUERY}&graph=2d&{UNIT}&kernel=features.10[22]<13&panel=kernel", seen("#kernel-matrix .heatmaplayer")),
-    "image": (f"{QUERY}&graph=2d&chains=0&image=0.3&panel=image", seen("#image-bars .barlayer", "#image-strip img")),
+    "image": (f"{QUERY}&graph=2d&chains=0&image=0.3&panel=image", seen("#image-bars .barlayer", "#image-strip .tile")),
     "ablation": (
         f"{QUERY}&graph=2d&off=features.10[22]&off=features.15[1]&off=block:features.18&panel=ablation",
         seen("#ablation-bars .barlayer", "#ablation-scores table"),

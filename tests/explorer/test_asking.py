@@ -6,7 +6,7 @@ import pytest
 from neurochains.circuits import Measured, query
 from neurochains.errors import ExpressionError, LayerError
 from neurochains.explorer.asking import NotMeasured, above, answer, measure, missing, rank
-from neurochains.explorer.query_panel import asked, describe, remembered
+from neurochains.explorer.query_panel import describe
 from neurochains.explorer.view import View
 from neurochains.network import Filter
 
@@ -70,15 +70,3 @@ def test_ranks_count_what_is_larger():
     scores = {"a": np.array([3.0, 1.0]), "b": np.array([2.0, 5.0])}
     assert rank(scores, Filter("a", 1)) == (4, 2, 1.0)
     assert rank(scores, Filter("b", 1)) == (1, 1, 5.0)
-
-
-def test_run_takes_what_the_fields_say_and_keeps_the_rest():
-    view = asked(View(unit="a[1]"), " tiger ", "", None, ["a"], "grid", "none")
-    assert view == View(unit="a[1]", expression="tiger", layers=("a",), projection="grid")
-
-
-def test_the_last_ten_queries_are_remembered_once_each():
-    history: list[str] = []
-    for number in [*range(12), 11]:
-        history = remembered(history, View(expression=f"q{number}", unit="a[1]").search())
-    assert history == [View(expression=f"q{number}").search() for number in range(11, 1, -1)]

@@ -11,6 +11,7 @@ from benchmarks.browser import find_chromium, page, settle
 from neurochains.chains import Chain, Scores
 from neurochains.circuits import Bundle, prepare
 from neurochains.data import Task
+from neurochains.explorer.view import View
 from neurochains.network import Network, load_model
 
 pytestmark = [
@@ -52,7 +53,7 @@ def test_a_link_shows_its_view(opened):
     made, _ = opened
     made.wait_for_function("document.getElementById('graph-said').innerText.includes('of 520 filters')")
     assert made.locator("#filter-head h2").inner_text() == "L3_5"
-    assert made.locator("#filter-crops img").count() > 0
+    assert made.locator("#filter-crops .tile").count() > 0
 
 
 def test_a_query_runs_when_asked_and_goes_back(opened):
@@ -65,6 +66,33 @@ def test_a_query_runs_when_asked_and_goes_back(opened):
     assert "score above 0" in made.locator("#query-said").inner_text()
     made.go_back(wait_until="commit")
     made.wait_for_function("document.getElementById('expression').value === 'overall'")
+
+
+def test_an_address_is_changed_in_the_browser_as_the_server_reads_it(opened):
+    made, _ = opened
+    view = View(expression="red (or) ~blue*", filters=0.35, layers=("a.b", "c"), off=("a[1]", "a[2]<0"), relu="on")
+    cases = {
+        "objective": ("choose_objective('centre-', s)", view.having(objective="centre-")),
+        "undo": ("undo(1, s)", view.having(off=("a[1]",))),
+        "restore": ("restore(1, s)", view.having(off=())),
+        "cell": ("cell({points: [{x: 3, y: 4}]}, s)", view.having(cell="4.3")),
+        "run": ("run(1, 0, ' tiger ', '', null, ['a'], 'grid', 'none', s)[0]",
+                view.having(expression="tiger", layers=("a",), projection="grid")),
+    }  # fmt: skip
+    for name, (call, wanted) in cases.items():
+        found = made.evaluate(f"(s) => window.dash_clientside.explorer.{call}", view.search())
+        assert View.parse(found) == wanted, name
+    stay = "(s) => dash_clientside.explorer.rectify(true, s) === dash_clientside.no_update"
+    assert made.evaluate(stay, view.search())
+
+
+def test_the_last_ten_queries_are_remembered_once_each(opened):
+    made, _ = opened
+    history: list[str] = []
+    for number in [*range(12), 11]:
+        search = View(expression=f"q{number}", unit="a[1]").search()
+        history = made.evaluate("(a) => window.dash_clientside.explorer.remember(...a)", [search, history])
+    assert history == [View(expression=f"q{number}").search() for number in range(11, 1, -1)]
 
 
 def test_a_mistake_is_shown_under_its_place(opened):
@@ -209,7 +237,7 @@ def test_every_control_has_a_name_and_nothing_went_wrong(opened):
     made, wrong = opened
     nameless = made.evaluate(
         "[...document.querySelectorAll('button, input:not([type=hidden]):not([type=file])')].filter(e => e.offsetParent"
-        " && !(e.innerText || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title"
+        " && !(e.textContent || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title"
         " || (e.labels && e.labels.length))).map(e => e.outerHTML.slice(0, 120))"
     )
     assert nameless == []

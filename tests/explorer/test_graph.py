@@ -70,12 +70,14 @@ def test_a_click_on_a_kernel_of_the_plan_opens_it(desk):
     assert (after.panel, after.kernel) == ("kernel", f"{unit}<{column}")
 
 
-def test_selecting_changes_symbols_and_sizes_only(desk):
+def test_selecting_changes_the_pointer_and_what_is_off_only(desk):
     drawn = draw(desk, View())
     patch = json.loads(json.dumps(selected_patch(desk, View(unit=str(drawn.units[-1])), drawn).to_plotly_json()))
     places = [operation["location"] for operation in patch["operations"]]
-    assert places == [["data", 0, "marker", "symbol"], ["data", 0, "marker", "size"]]
-    assert patch["operations"][0]["params"]["value"][-1] == "diamond"
+    assert places == [["data", 0, "marker", "symbol"], ["layout", "scene", "annotations"]]
+    assert patch["operations"][0]["params"]["value"] == "circle"
+    assert patch["operations"][1]["params"]["value"][0]["text"] == drawn.view.labels[-1]
+    assert len(json.dumps(patch)) < 1000
 
 
 def test_neighbours_are_sorted_and_lead_to_each_other(desk):

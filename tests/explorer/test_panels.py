@@ -20,7 +20,6 @@ from neurochains.explorer.exports import offline_page, ranking
 from neurochains.explorer.saving import zipped
 from neurochains.explorer.uploads import read_kept
 from neurochains.explorer.view import View
-from neurochains.explorer.walking import after
 from neurochains.network import Filter
 from neurochains.pictures import data_uri
 
@@ -80,14 +79,11 @@ def test_answers_are_those_of_the_network_the_chain_and_what_is_left(desk, netwo
     assert found.label == desk.bundle.sets[1].label
 
 
-def test_ablation_shows_changes_and_goes_back_step_by_step(desk, unit):
-    view = after(after(View(), "off", str(unit)), "off", f"block:{desk.bundle.blocks[0].name}")
-    assert len(view.off) == 2
+def test_ablation_shows_changes_and_what_is_off(desk, unit):
+    view = View(off=(str(unit), f"block:{desk.bundle.blocks[0].name}"))
     said = text(ablation_panel.changes(desk, view, None))
     assert "after ablation" in said
     assert desk.label(unit) in text(ablation_panel.listed(desk, view))
-    assert ablation_panel.without_last(view).off == (str(unit),)
-    assert after(view, "off", str(unit)).off == view.off[1:]
 
 
 def test_what_is_off_is_saved_as_a_chain_and_with_kernels_as_a_circuit(desk, network, unit, tmp_path):
@@ -106,7 +102,7 @@ def test_what_is_off_is_saved_as_a_chain_and_with_kernels_as_a_circuit(desk, net
 
 
 def test_two_chains_are_parted_into_what_is_shared_and_what_is_not(desk, chains):
-    found = shared(*desk.runs)
+    found = shared(*(run.units for run in desk.runs))
     assert len(found.both) + len(found.first) == sum(len(kept) for kept in chains[0].filters.values())
     assert len(found.both) + len(found.second) == sum(len(kept) for kept in chains[1].filters.values())
     assert not set(found.first) & set(found.second)

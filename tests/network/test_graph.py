@@ -206,3 +206,12 @@ def test_a_copy_of_the_model_has_the_same_digest_and_a_change_another():
     assert Network.trace(other, images()).digest == first
     other.head.bias.data[0] += 1
     assert Network.trace(other, images()).digest != first
+
+
+def test_several_threads_trace_at_a_time():
+    from concurrent.futures import ThreadPoolExecutor
+
+    models = [ARCHITECTURES["residual"]().eval() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(Network.trace, model, torch.zeros(1, *SHAPE)) for model in models]
+    assert [type(one.exception()) for one in found] == [type(None)] * 3

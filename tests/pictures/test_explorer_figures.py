@@ -67,9 +67,9 @@ def test_a_network_as_large_as_resnet_50_stays_under_3_megabytes(edges):
     assert len(json.dumps(network_figure(view, selected=9), allow_nan=False)) < 3_000_000
 
 
-def test_symbols_tell_selected_and_switched_off():
-    assert node_symbols(4, 2, [0]) == ["x", "circle", "diamond", "circle"]
-    assert node_symbols(2, -1) == ["circle", "circle"]
+def test_symbols_tell_what_is_switched_off():
+    assert node_symbols(3, [0]) == ["x", "circle", "circle"]
+    assert node_symbols(3) == "circle"
 
 
 def test_the_plan_fades_what_is_no_neighbour():

@@ -244,12 +244,16 @@ class Bundle:
 
     def visual(self, unit: Filter, *, objective: str = "channel", negative: bool = False) -> Visual | None:
         """Return the feature visualisation of a filter where one was kept, else None."""
-        name = self._visual_file(unit, objective, negative)
-        if not self.folder.has(name):
+        if not self.has_visual(unit, objective=objective, negative=negative):
             return None
+        name = self._visual_file(unit, objective, negative)
         wanted = {"pixels": ("U8", self.document.input_shape), "values": ("F32", (2,))}
         found = self._finite(name, wanted)
         return Visual(found["pixels"], *(float(value) for value in found["values"]))
+
+    def has_visual(self, unit: Filter, *, objective: str = "channel", negative: bool = False) -> bool:
+        """Return whether a feature visualisation of a filter was kept."""
+        return self.folder.has(self._visual_file(unit, objective, negative))
 
     def keep_visual(self, unit: Filter, visual: Visual, *, objective: str = "channel", negative: bool = False) -> None:
         """Keep the feature visualisation of a filter for whoever opens the bundle later.

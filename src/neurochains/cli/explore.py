@@ -32,7 +32,7 @@ _Bundle = Annotated[
 ]
 _Chains = Annotated[
     list[Path] | None,
-    typer.Option("--chain", metavar="RUN...", help="What extract or circuit wrote, of the same network."),
+    typer.Option("--chain", metavar="RUN...", help="What extract, circuit or decouple train wrote of the network."),
 ]
 _Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", help="The bundle's network, if not of the zoo.")

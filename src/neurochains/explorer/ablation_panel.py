@@ -17,10 +17,11 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.rescoring import find, rescore
 from neurochains.explorer.saving import zipped
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, button, card, go, hint, plot, said, table, told
+from neurochains.explorer.walking import in_browser, step
+from neurochains.explorer.widgets import aria, button, card, go, hint, plot, said, switch, table, told
 from neurochains.explorer.worker import Stopped, wish
 
-__all__ = ["callbacks", "changes", "layout", "listed", "scores", "without_last"]
+__all__ = ["callbacks", "changes", "layout", "listed", "scores"]
 
 _MOST = 8
 
@@ -28,7 +29,7 @@ _MOST = 8
 def layout(desk: Desk) -> Any:
     """Return the panel."""
     blocks = [
-        dmc.Button(block.label, id=ids.of("off", f"block:{block.name}", "block"), size="compact-xs", variant="default")
+        dmc.Button(block.label, size="compact-xs", variant="default", **step("off", f"block:{block.name}"))
         for block in desk.bundle.blocks
     ]
     return [
@@ -58,14 +59,7 @@ def listed(desk: Desk, view: View) -> Any:
     if not view.off:
         return hint("Nothing.")
     named = [(text, _named(desk, text)) for text in view.off]
-    buttons = [
-        dmc.Button(
-            f"{name} \u00d7", id=ids.of("off", text, "list"), size="compact-xs", variant="light", color="orange",
-            **aria(label=f"Switch {name} on"),
-        )
-        for text, name in named
-    ]  # fmt: skip
-    return dmc.Group(buttons, gap=4)
+    return dmc.Group([switch(text, f"{name} \u00d7", said=f"Switch {name} on") for text, name in named], gap=4)
 
 
 def _named(desk: Desk, text: str) -> str:
@@ -76,11 +70,6 @@ def _named(desk: Desk, text: str) -> str:
     found = desk.unit(unit)
     label = unit if found is None else desk.label(found)
     return f"kernel {column} of {label}" if column else label
-
-
-def without_last(view: View) -> View:
-    """Return the view with the last thing that was switched off on again."""
-    return view.having(off=view.off[:-1])
 
 
 def changes(desk: Desk, view: View, uploaded: str | None) -> Any:
@@ -117,7 +106,7 @@ def scores(desk: Desk, view: View, uploaded: str | None) -> Any:
     if found is None:
         return None
     rows = [
-        (go(str(unit), desk.label(unit), f"Go to {desk.label(unit)}", "rescored"), f"{old:.3g}", f"{new:.3g}")
+        (go(str(unit), desk.label(unit), f"Go to {desk.label(unit)}"), f"{old:.3g}", f"{new:.3g}")
         for unit, old, new in found.most(_MOST)
     ]
     totals = [(desk.bundle.layer(name).label, old, found.after[name]) for name, old in found.before.items()]
@@ -142,16 +131,9 @@ def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _shown(app, desk)
     _rescoring(app, desk)
-    for name, change in ((ids.UNDO, without_last), (ids.RESTORE, lambda view: view.having(off=()))):
-
-        @app.callback(
-            Output(ids.URL, "search", allow_duplicate=True),
-            Input(name, "n_clicks"),
-            State(ids.URL, "search"),
-            prevent_initial_call=True,
-        )
-        def changed(_clicks: int, search: str | None, change: Any = change) -> Any:
-            return change(View.parse(search)).search()
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "undo", url, Input(ids.UNDO, "n_clicks"), search)
+    in_browser(app, "restore", url, Input(ids.RESTORE, "n_clicks"), search)
 
     @app.callback(
         Output(ids.SAVED, "data", allow_duplicate=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any
 
@@ -22,19 +23,33 @@ from neurochains.explorer import (
     query_panel,
     subfeatures_panel,
     visual_panel,
-    walking,
 )
+from neurochains.explorer.active import followers
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.guard import guard
+from neurochains.explorer.view import rules
 from neurochains.explorer.widgets import aria
 from neurochains.explorer.worker import worker
 
 __all__ = ["build", "layout"]
 
 _TICK = 4000
+_ICON = (  # in the page itself: browsers ask for one of its own again whenever the address changes
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='%232f8f83'%3E"
+    "%3Cpath d='M3 4 8 8 13 4M3 12 8 8 13 12' stroke='%232f8f83' fill='none'/%3E%3Ccircle cx='3' cy='4' r='2'/%3E"
+    "%3Ccircle cx='3' cy='12' r='2'/%3E%3Ccircle cx='8' cy='8' r='2'/%3E%3Ccircle cx='13' cy='4' r='2'/%3E"
+    "%3Ccircle cx='13' cy='12' r='2'/%3E%3C/svg%3E"
+)
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<head>{{%metas%}}<title>{{%title%}}</title><link rel="icon" href="{_ICON}">
+<link rel="preload" as="script" href="_dash-component-suites/plotly/package_data/plotly.min.js">{{%css%}}</head>
+<body>{{%app_entry%}}<footer>{{%config%}}{{%scripts%}}{{%renderer%}}</footer></body>
+</html>
+"""
 _STORES = (
     ids.MEASURED, ids.MADE, ids.AGAIN, ids.SELECTED, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED,
-    ids.CHAIN_DONE, ids.SUB_DONE, ids.TOP, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
+    ids.CHAIN_DONE, ids.SUB_DONE, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
 )  # fmt: skip
 _TITLES = {
     "filter": "Filter",
@@ -60,6 +75,7 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
         assets_folder=_assets(),
         background_callback_manager=worker(folder),
         compress=False,
+        index_string=_PAGE,
         serve_locally=True,
         suppress_callback_exceptions=True,
         title="NeuroChains",
@@ -70,7 +86,6 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
         panel.callbacks(app, desk)
     for panel in (ablation_panel, chains_panel, subfeatures_panel, exports):
         panel.callbacks(app, desk)
-    walking.callbacks(app)
     parts.callbacks(app)
     _watch(app, desk)
     guard(app.server, token, framed=framed)
@@ -79,8 +94,9 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
 
 def layout(desk: Desk) -> Any:
     """Return the page."""
+    known: dict[str, Any] = {"data-rules": json.dumps(rules())}
     inside = [
-        *parts.layout(),
+        *parts.layout(followers(desk)),
         *(dcc.Store(id=name) for name in _STORES),
         dcc.Store(id=ids.UPLOADED, storage_type="session"),
         dcc.Interval(id=ids.ALIVE, interval=_TICK),
@@ -92,7 +108,9 @@ def layout(desk: Desk) -> Any:
                 html.Main(graph_panel.layout(), **aria(label="Graph")),
                 html.Aside(_panels(desk), **aria(label="Panels")),
             ],
+            id=ids.DESK,
             className="desk",
+            **known,
         ),
     ]
     return dmc.MantineProvider(inside, id=ids.SHELL, defaultColorScheme="auto")

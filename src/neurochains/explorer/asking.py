@@ -176,7 +176,8 @@ def _answer(desk: Desk, view: View) -> Answer:
     if weighed:
         kernels = {name: _sizes(desk, name) for name in result.scores}
     else:
-        kernels = dict(query(view.expression, asked, kernels=True, **wishes).scores)
+        exact = query(view.expression, asked, kernels=True, **wishes).scores
+        kernels = {name: scores.astype(np.float32) for name, scores in exact.items()}
     return Answer(result, dict(result.scores), kernels, weighed)
 
 

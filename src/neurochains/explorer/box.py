@@ -36,7 +36,7 @@ def boxed(desk: Desk, view: View, units: tuple[Filter, ...]) -> Any:
     score = sum(float(found.filters[unit.layer][unit.index]) for unit in units if unit.layer in found.filters)
     words = f"{len(units)} filters in the box carry {score / (found.result.total or 1):.1%} of the score:"
     named = [(str(unit), desk.label(unit)) for unit in units]
-    return dmc.Group([hint(words), *chips(named, "box", _MOST), button("Switch them off", ids.BOXED_OFF)], gap=4)
+    return dmc.Group([hint(words), *chips(named, _MOST), button("Switch them off", ids.BOXED_OFF)], gap=4)
 
 
 def switched_off(view: View, units: tuple[Filter, ...]) -> View:

@@ -6,6 +6,7 @@ caches of what follows from it, each of a limited size.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -17,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neurochains.chains import Chain, find_model
+from neurochains.chains import find_model
 from neurochains.circuits import Bundle, Circuit
 from neurochains.data import Task
+from neurochains.decoupling import Decoupled
 from neurochains.errors import DataError, LayerError
 from neurochains.explorer.live import Off, Seen, run
-from neurochains.explorer.runs import Run, open_run
+from neurochains.explorer.runs import Found, Run, open_run
 from neurochains.explorer.view import View
 from neurochains.network import Filter, Network
 
@@ -30,7 +32,7 @@ __all__ = ["Desk", "Kept"]
 
 Array = NDArray[Any]
 Value = TypeVar("Value")
-_SEEN_BYTES = 2**28
+_SEEN_BYTES, _WEIGHT_BYTES, _ANSWER_BYTES = 2**28, 2**27, 2**28
 
 
 class Kept:
@@ -72,7 +74,7 @@ class Desk:
 
     Args:
         bundle: what `prepare` wrote.
-        chains: chains and circuits of the same network, or the folders of their runs.
+        chains: chains, circuits and decoupled networks of the same network, or the folders of their runs.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
 
     Raises:
@@ -83,7 +85,7 @@ class Desk:
         self,
         bundle: Bundle,
         *,
-        chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
+        chains: Sequence[Found | str | os.PathLike[str]] = (),
         model: nn.Module | Network | None = None,
     ) -> None:
         self.bundle = bundle
@@ -93,14 +95,17 @@ class Desk:
         if model is not None:
             bundle.check_model(model)
         self.runs: tuple[Run, ...] = tuple(self._run(place, number) for number, place in enumerate(chains, 1))
-        self.answers = Kept(12)
+        self.answers = Kept(max(2, min(12, _ANSWER_BYTES // max(1, 4 * bundle.spans.kernels))))
         self.measured = Kept(64)
         self.graphs = Kept(6)
-        self.paths = Kept(8)
+        self.paths = Kept(64)
         self.subfeatures = Kept(16)
         self.rescored = Kept(16)
         self._seen = Kept(max(2, min(32, _SEEN_BYTES // max(1, self._map_bytes()))))
         self._projections = Kept(3)
+        self.pictures = Kept(2048)
+        self._weights = Kept(max(1, min(256, _WEIGHT_BYTES // max(1, self._weight_bytes()))))
+        self._readers: dict[Filter, list[tuple[str, int]]] | None = None
         self._sources = Kept(512)
 
     @property
@@ -166,6 +171,21 @@ class Desk:
         """Return, for each input channel of a layer over all groups, the filters that it comes from."""
         return self._sources.get(layer, lambda: self.bundle.sources(layer))
 
+    def readers(self, unit: Filter) -> list[tuple[str, int]]:
+        """Return what reads a filter: layers, and which of their input channels over all groups."""
+        with self._lock:
+            if self._readers is None:
+                self._readers = {}
+                for layer in self.bundle.spans.layers:
+                    for channel, units in enumerate(self.sources(layer.name)):
+                        for one in units:
+                            self._readers.setdefault(one, []).append((layer.name, channel))
+            return self._readers.get(unit, [])
+
+    def weights(self, layer: str) -> Array:
+        """Return the kernels of a layer, as `Bundle.weights` does."""
+        return self._weights.get(layer, lambda: self.bundle.weights(layer))
+
     def places(self, layer: str, kind: str) -> Array:
         """Return the places of a layer's filters in a projection, ``(O, 2)``; on a grid where it was not made."""
         known = self._projections.get(kind, dict)
@@ -210,8 +230,8 @@ class Desk:
         self.bundle.check_model(network)
         return network
 
-    def _run(self, place: Chain | Circuit | str | os.PathLike[str], number: int) -> Run:
-        kind = "circuit" if isinstance(place, Circuit) else "chain"
+    def _run(self, place: Found | str | os.PathLike[str], number: int) -> Run:
+        kind = type(place).__name__.lower() if isinstance(place, (Circuit, Decoupled)) else "chain"
         model = self._model if isinstance(self._model, nn.Module) else None
         found = open_run(place, model, usual=f"{kind} {number}")
         self.bundle.check_model(found.network)
@@ -226,6 +246,9 @@ class Desk:
             return self.bundle.projection(layer, kind)
         except OSError:
             return self.bundle.projection(layer, "grid")
+
+    def _weight_bytes(self) -> int:
+        return max((4 * math.prod((*x.shape, *x.kernel)) for x in self.bundle.spans.layers), default=0)
 
     def _map_bytes(self) -> int:
         sizes = [(layer.units + layer.inputs, layer.map_size or (1, 1)) for layer in self.bundle.layers]

@@ -8,7 +8,6 @@ import json
 from html import escape
 from typing import Any
 
-import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, no_update
 
 from neurochains.errors import NeuroChainsError
@@ -19,6 +18,7 @@ from neurochains.explorer.graph import draw
 from neurochains.explorer.graph_panel import counted, figure
 from neurochains.explorer.thumbs import thumbnail
 from neurochains.explorer.view import View
+from neurochains.explorer.widgets import hint, item, menu
 
 __all__ = ["callbacks", "layout", "offline_page", "ranking"]
 
@@ -30,15 +30,14 @@ PANEL_HERE = "<!-- the open panel -->"
 def layout() -> list[Any]:
     """Return the menu."""
     items = [
-        dmc.MenuItem("Ranking of filters (CSV)", id=ids.SAVE_CSV, n_clicks=0),
-        dmc.MenuItem("Tables of the open panel (CSV)", id=ids.SAVE_TABLES, n_clicks=0),
-        dmc.MenuItem("Figures that are shown (SVG)", id=ids.SAVE_SVG, n_clicks=0),
-        dmc.MenuItem("Figures that are shown (PNG)", id=ids.SAVE_PNG, n_clicks=0),
-        dmc.MenuItem("This view (one HTML file)", id=ids.SAVE_HTML, n_clicks=0),
-        dmc.MenuLabel("The camera on a figure saves it alone, as SVG"),
+        item("Ranking of filters (CSV)", ids.SAVE_CSV),
+        item("Tables of the open panel (CSV)", ids.SAVE_TABLES),
+        item("Figures that are shown (SVG)", ids.SAVE_SVG),
+        item("Figures that are shown (PNG)", ids.SAVE_PNG),
+        item("This view (one HTML file)", ids.SAVE_HTML),
+        hint("The camera on a figure saves it alone, as SVG"),
     ]
-    target = dmc.MenuTarget(dmc.Button("Save", size="compact-sm", variant="default"))
-    return [dmc.Menu([target, dmc.MenuDropdown(items)]), dcc.Download(id=ids.SAVED)]
+    return [menu("Save", items), dcc.Download(id=ids.SAVED)]
 
 
 def ranking(desk: Desk, view: View) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import torch
-from dash import Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, ctx, html, no_update
 
 from neurochains.errors import LayerError, NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import ids, visual_panel
 from neurochains.explorer.asking import answer, rank
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.live import Seen, kernel_map
@@ -18,7 +18,8 @@ from neurochains.explorer.neighbours import Link, incoming, outgoing
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import kernel_picture, map_picture, thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, told
+from neurochains.explorer.walking import in_browser
+from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, switch, tile, told
 from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, outline
 from neurochains.pictures.explorer_figures_maps import map_figure
@@ -72,12 +73,8 @@ def head(desk: Desk, view: View) -> Any:
         return hint(NOTHING)
     layer = desk.bundle.layer(unit.layer)
     name = [dmc.Title(desk.label(unit), order=2, size="h4"), dmc.Code(str(unit))]
-    off = str(unit) in view.off
-    switch = dmc.Button(
-        "Switch on" if off else "Switch off", id=ids.of("off", str(unit), "filter"), size="compact-xs",
-        variant="light", color="orange", n_clicks=0,
-    )  # fmt: skip
-    top = dmc.Group([*name, switch], gap="xs", mt="xs")
+    words = "Switch on" if str(unit) in view.off else "Switch off"
+    top = dmc.Group([*name, switch(str(unit), words)], gap="xs", mt="xs")
     if not layer.scored:
         return [top, hint(f"{layer.kind}, {layer.units} units; the bundle holds no numbers of this layer.")]
     return [top, hint(_score_in_words(desk, view, unit)), hint(_maps_in_words(desk, unit))]
@@ -110,8 +107,8 @@ def crops(desk: Desk, unit: Filter) -> Any:
         pixels = torch.from_numpy(desk.bundle.picture(patch.set, patch.image).copy())
         source = data_uri(crop_around(pixels, patch.box), photo=True)
         shown = f"{patch.name} ({desk.bundle.names.short[patch.set]}): {patch.value:.3g}"
-        tiles.append(go(f"{patch.set}.{patch.image}", picture(source, shown, 56), shown, "crop", kind="image"))
-    return card("Strongest in the data", dmc.Group(tiles, gap=4))
+        tiles.append(tile(f"{patch.set}.{patch.image}", source, shown, 56, kind="image"))
+    return card("Strongest in the data", html.Div(tiles, className="row"))
 
 
 def map_of(desk: Desk, view: View, uploaded: str | None) -> torch.Tensor | None:
@@ -177,33 +174,32 @@ def kernels(desk: Desk, view: View, uploaded: str | None) -> Any:
 
 def _row(desk: Desk, one: Link, seen: Seen | None, *, out: bool) -> Any:
     """Return one kernel: the filter at its other end, its matrix, the map it gives, words."""
-    place = "out" if out else "in"
-    weights = desk.bundle.weights(one.target.layer)[one.target.index, one.column]
-    matrix = picture(kernel_picture(weights), f"kernel {one.text}", 56, sharp=True)
+    weights = desk.weights(one.target.layer)[one.target.index, one.column]
     values = None if seen is None else kernel_map(desk.network, seen, one.target, one.column)
     given = picture(None if values is None else map_picture(values), "the map that the kernel gives", 56, sharp=True)
     effect = "excites" if one.tone > 0.1 else "inhibits" if one.tone < -0.1 else "is even"
     named = desk.label(one.target) if out else " + ".join(desk.label(unit) for unit in one.sources[:2]) or "nothing"
-    words = [
-        dmc.Text(named, size="xs", fw=600),
-        hint(f"{one.score:.3g}, {one.share:.0%} of what comes in; {effect} ({one.tone:+.2f})"),
-    ]
-    kernel = go(one.text, matrix, f"Open kernel {one.text}", place, kind="kernel")
-    return html.Div([_far_end(desk, one, place), kernel, given, html.Div(words)], className="kernel-row")
+    words = f"{named}\n{one.score:.3g}, {one.share:.0%} of what comes in; {effect} ({one.tone:+.2f})"
+    kernel = tile(one.text, kernel_picture(weights), f"Open kernel {one.text}", 56, kind="kernel", sharp=True)
+    return html.Div(
+        [_far_end(desk, one, out=out), kernel, given, html.Div(words, className="named")], className="kernel-row"
+    )
 
 
-def _far_end(desk: Desk, one: Link, place: str) -> Any:
+def _far_end(desk: Desk, one: Link, *, out: bool) -> Any:
     """Return the filter at the other end of a kernel, as a button that leads there."""
-    end = one.target if place == "out" else next(iter(reversed(one.sources)), None)
+    end = one.target if out else next(iter(reversed(one.sources)), None)
     if end is None or end.layer == "input":
         return picture(thumbnail(desk, end)[0] if end else None, "input channel", 56)
-    return go(str(end), picture(*thumbnail(desk, end), 56), f"Go to {desk.label(end)}", place)
+    return tile(str(end), thumbnail(desk, end)[0], f"Go to {desk.label(end)}", 56)
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
     _shown(app, desk)
-    _map(app, desk)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "rectify", url, Input(ids.FILTER_RELU, "checked"), search)
+    in_browser(app, "cell", url, Input(ids.FILTER_MAP, "clickData"), search)
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
@@ -223,59 +219,44 @@ def callbacks(app: Dash, desk: Desk) -> None:
 
 
 def _shown(app: Dash, desk: Desk) -> None:
+    """Fill the panel in one step: what it shows of a filter comes with one answer, and is drawn once."""
+
     @app.callback(
         Output(ids.FILTER_HEAD, "children"),
         Output(ids.FILTER_CROPS, "children"),
         Output(ids.FILTER_KERNELS, "children"),
-        Input(part("filter"), "data"),
-        Input(ids.MEASURED, "data"),
-        State(ids.UPLOADED, "data"),
-        prevent_initial_call=True,
-    )
-    def show(search: str | None, _measured: Any, uploaded: str | None) -> Sequence[Any]:
-        view = View.parse(search)
-        unit = desk.unit(view.unit)
-        scored = unit is not None and desk.bundle.layer(unit.layer).scored
-        tiles = told(lambda: crops(desk, unit)) if scored and unit else None
-        return told(lambda: head(desk, view)), tiles, told(lambda: kernels(desk, view, uploaded))
-
-
-def _map(app: Dash, desk: Desk) -> None:
-    @app.callback(
         Output(ids.FILTER_MAP, "figure"),
         Output(ids.FILTER_IMAGE, "children"),
         Output(ids.FILTER_CELL, "children"),
-        Output(ids.FILTER_RELU, "checked"),
+        Output(ids.VISUAL, "children"),
+        Input(part("filter"), "data"),
         Input(part("cell"), "data"),
+        Input(part("visual"), "data"),
+        Input(ids.MEASURED, "data"),
+        Input(ids.FOUND, "data"),
+        State(ids.URL, "search"),
         State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def show(search: str | None, uploaded: str | None) -> Sequence[Any]:
-        view = View.parse(search)
-        try:
-            return *mapped(desk, view, uploaded), view.relu == "on"
-        except (NeuroChainsError, OSError) as error:
-            return _EMPTY, None, said(str(error)), view.relu == "on"
+    def show(
+        _filter: Any, _cell: Any, _visual: Any, _measured: Any, painted: Any, search: str | None, uploaded: str | None
+    ) -> Sequence[Any]:
+        view, changed = View.parse(search), {name.rpartition(".")[0] for name in ctx.triggered_prop_ids}
+        around = _around(desk, view, uploaded) if changed & {part("filter"), ids.MEASURED} else (no_update,) * 3
+        seen = _seen(desk, view, uploaded) if part("cell") in changed else (no_update,) * 3
+        visual = visual_panel.told_visual(desk, view, painted)
+        return *around, *seen, visual if changed & {part("visual"), ids.FOUND} else no_update
 
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.FILTER_RELU, "checked"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def switch(checked: bool, search: str | None) -> Any:
-        view = View.parse(search)
-        wanted = view.having(relu="on" if checked else "off")
-        return no_update if wanted == view else wanted.search()
 
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.FILTER_MAP, "clickData"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def click(data: Any, search: str | None) -> Any:
-        point = (data or {}).get("points", [{}])[0]
-        if not isinstance(point.get("x"), (int, float)) or not isinstance(point.get("y"), (int, float)):
-            return no_update
-        return View.parse(search).having(cell=f"{int(point['y'])}.{int(point['x'])}").search()
+def _around(desk: Desk, view: View, uploaded: str | None) -> Sequence[Any]:
+    unit = desk.unit(view.unit)
+    scored = unit is not None and desk.bundle.layer(unit.layer).scored
+    tiles = told(lambda: crops(desk, unit)) if scored and unit else None
+    return told(lambda: head(desk, view)), tiles, told(lambda: kernels(desk, view, uploaded))
+
+
+def _seen(desk: Desk, view: View, uploaded: str | None) -> Sequence[Any]:
+    try:
+        return mapped(desk, view, uploaded)
+    except (NeuroChainsError, OSError) as error:
+        return _EMPTY, None, said(str(error))

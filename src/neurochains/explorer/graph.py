@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,11 @@ class Drawn:
 
     def node(self, unit: Filter | None) -> int:
         """Return the number of a filter's node, -1 where it has none."""
-        try:
-            return -1 if unit is None else self.units.index(unit)
-        except ValueError:
-            return -1
+        return -1 if unit is None else self._nodes.get(unit, -1)
+
+    @cached_property
+    def _nodes(self) -> dict[Filter, int]:
+        return {unit: number for number, unit in enumerate(self.units)}
 
 
 def draw(desk: Desk, view: View) -> Drawn:
@@ -121,7 +123,7 @@ class _Part:
         scores = found.kernels[layer.name][chosen] * channels[offsets[:, None] + columns]
         rows, cols = np.nonzero(above(scores, view.kernels)) if scores.size else (np.zeros(0, int),) * 2
         strength = scores[rows, cols] / (scores.max(initial=0) or 1)
-        flat = desk.bundle.weights(layer.name).reshape(*layer.shape, math.prod(layer.kernel))
+        flat = desk.weights(layer.name).reshape(*layer.shape, math.prod(layer.kernel))
         return cls(layer, chosen[rows], cols, strength, balance(flat[chosen[rows], cols]))
 
 

@@ -9,15 +9,18 @@ from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 
 from neurochains.errors import ExpressionError, NeuroChainsError
 from neurochains.explorer import box, ids
+from neurochains.explorer.active import by_use
 from neurochains.explorer.asking import NotMeasured
-from neurochains.explorer.comparing import shared
+from neurochains.explorer.comparing import shared, units_of
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
 from neurochains.explorer.parts import part
 from neurochains.explorer.plan import circuit_view
+from neurochains.explorer.runs import DecoupledRun
 from neurochains.explorer.view import View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.pictures.explorer_figures import MARKS, network_figure, node_sizes, node_symbols
+from neurochains.pictures.explorer_figures import MARKS, network_figure, node_symbols, pointers
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
 __all__ = ["callbacks", "clicked", "counted", "figure", "layout", "legend", "selected_patch"]
@@ -69,17 +72,17 @@ def _sample(colour: str, word: str) -> Any:
     return html.Span([html.I(style={"background": colour}), word])
 
 
-def legend(desk: Desk, view: View, drawn: Drawn) -> Any:
+def legend(desk: Desk, view: View, drawn: Drawn, uploaded: str | None = None) -> Any:
     """Return what the marks of filters mean."""
-    groups = _marked(desk, view, drawn)
+    groups = _marked(desk, view, drawn, uploaded)
     samples = [_sample(colour, f"{words} ({len(nodes):,})") for colour, (words, nodes) in zip(MARKS, groups)]
     return [html.Span("Filters:"), *samples] if groups else _NO_MARKS
 
 
-def figure(desk: Desk, view: View, drawn: Drawn) -> dict[str, Any]:
+def figure(desk: Desk, view: View, drawn: Drawn, uploaded: str | None = None) -> dict[str, Any]:
     """Return the figure of a view."""
     node = drawn.node(desk.unit(view.unit))
-    marked = [group for _, group in _marked(desk, view, drawn)]
+    marked = [group for _, group in _marked(desk, view, drawn, uploaded)]
     off = off_nodes(desk, view, drawn)
     wishes: dict[str, Any] = {"selected": node, "off": off, "marked": marked, "scale": view.size, "width": view.width}
     if view.graph == "2d":
@@ -97,8 +100,8 @@ def counted(drawn: Drawn) -> str:
 def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
     """Return what changes of the figure in space when another filter is selected."""
     node, patch = drawn.node(desk.unit(view.unit)), Patch()
-    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), node, off_nodes(desk, view, drawn))
-    patch["data"][0]["marker"]["size"] = node_sizes(drawn.view, node, view.size).tolist()
+    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), off_nodes(desk, view, drawn))
+    patch["layout"]["scene"]["annotations"] = pointers(drawn.view, node)
     return patch
 
 
@@ -126,17 +129,20 @@ def off_nodes(desk: Desk, view: View, drawn: Drawn) -> list[int]:
     return [node for node in nodes if node >= 0]
 
 
-def _marked(desk: Desk, view: View, drawn: Drawn) -> list[tuple[str, list[int]]]:
+def _marked(desk: Desk, view: View, drawn: Drawn, uploaded: str | None) -> list[tuple[str, list[int]]]:
     """Return the nodes to mark, by what they are in: one chain or circuit, or both of two, one alone, or the other."""
     numbers = desk.shown(view)
-    if len(numbers) < 2:
-        groups = [(f"in {desk.title(number)}", desk.runs[number].units) for number in numbers]
+    if len(numbers) == 1 and isinstance(desk.runs[numbers[0]], DecoupledRun):
+        groups = by_use(desk, numbers[0], view, uploaded)
+    elif len(numbers) < 2:
+        groups = [(f"in {desk.title(number)}", units_of(desk, number, view, uploaded)) for number in numbers]
     else:
-        found, names = shared(*(desk.runs[number] for number in numbers)), map(desk.title, numbers)
+        found = shared(*(units_of(desk, number, view, uploaded) for number in numbers))
+        names = map(desk.title, numbers)
         words = ("in both", *(f"only in {name}" for name in names))
         groups = list(zip(words, (found.both, found.first, found.second)))
-    places = {unit: node for node, unit in enumerate(drawn.units)} if groups else {}
-    return [(words, [places[unit] for unit in units if unit in places]) for words, units in groups]
+    nodes = [(words, map(drawn.node, units)) for words, units in groups]
+    return [(words, [node for node in found if node >= 0]) for words, found in nodes]
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
@@ -158,17 +164,21 @@ def _drawing(app: Dash, desk: Desk) -> None:
         Output(ids.MARKS, "children"),
         Input(part("graph"), "data"),
         Input(ids.MEASURED, "data"),
+        Input(ids.CHAIN_DONE, "data"),
         State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def redraw(_part: str | None, measured: Any, search: str | None) -> Any:
+    def redraw(_part: str | None, measured: Any, found: Any, search: str | None, uploaded: str | None) -> Any:
+        if ctx.triggered_id == ids.CHAIN_DONE and "set" not in (found or {}):
+            return [no_update] * 4
         if ctx.triggered_id == ids.MEASURED and (measured or {}).get("said"):
             return [no_update] * 4
         try:
             view = View.parse(search)
             drawn = draw(desk, view)
             text = counted(drawn)
-            return figure(desk, view, drawn), hint(text), hint(text), legend(desk, view, drawn)
+            return figure(desk, view, drawn, uploaded), hint(text), hint(text), legend(desk, view, drawn, uploaded)
         except NotMeasured:
             return no_update, hint("Measuring ..."), no_update, no_update
         except ExpressionError:  # the panel of the question says what is wrong
@@ -183,6 +193,7 @@ def _selecting(app: Dash, desk: Desk) -> None:
         "window.dash_clientside.explorer.later",
         Output(ids.SELECTED, "data"),
         Input(part("select"), "data"),
+        State(part("graph"), "data"),
         prevent_initial_call=True,
     )
 
@@ -190,14 +201,15 @@ def _selecting(app: Dash, desk: Desk) -> None:
         Output(ids.GRAPH, "figure", allow_duplicate=True),
         Input(ids.SELECTED, "data"),
         State(ids.URL, "search"),
+        State(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def select(_part: str | None, search: str | None) -> Any:
+    def select(_part: str | None, search: str | None, uploaded: str | None) -> Any:
         view = View.parse(search)
         try:
             drawn = draw(desk, view)
             if view.graph == "2d":
-                return figure(desk, view, drawn)
+                return figure(desk, view, drawn, uploaded)
             return selected_patch(desk, view, drawn)
         except (NotMeasured, NeuroChainsError):
             return no_update
@@ -216,28 +228,8 @@ def _selecting(app: Dash, desk: Desk) -> None:
             return no_update
 
 
-_TOOLS = ((ids.GRAPH_KIND, "graph"), (ids.NODE_SIZE, "size"), (ids.KERNEL_SIZE, "width"))
-
-
 def _tools(app: Dash) -> None:
-    """Let the tools above the graph change the view, and show it."""
-
-    @app.callback(
-        *(Output(name, "value") for name, _ in _TOOLS),
-        Input(part("graph"), "data"),
-        prevent_initial_call=True,
-    )
-    def fill(search: str | None) -> list[Any]:
-        view = View.parse(search)
-        return [getattr(view, field) for _, field in _TOOLS]
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        *(Input(name, "value") for name, _ in _TOOLS),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def change(kind: str, size: float, width: float, search: str | None) -> Any:
-        view = View.parse(search)
-        wanted = view.having(graph=kind, size=round(float(size), 2), width=round(float(width), 2))
-        return no_update if wanted == view else wanted.search()
+    """Let the tools above the graph change the view."""
+    names = (ids.GRAPH_KIND, ids.NODE_SIZE, ids.KERNEL_SIZE)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "retool", url, *(Input(name, "value") for name in names), search)

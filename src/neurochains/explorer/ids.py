@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-__all__ = ["of"]
-
-URL, SHELL, THEME, ALIVE, ALIVE_SINCE, TROUBLE = "url", "shell", "theme", "alive", "alive-since", "trouble"
-MEASURED, MADE, AGAIN, FOUND, TOP = "measured", "made", "again", "found", "top"
+URL, SHELL, THEME, DESK = "url", "shell", "theme", "desk"
+ALIVE, ALIVE_SINCE, TROUBLE = "alive", "alive-since", "trouble"
+MEASURED, MADE, AGAIN, FOUND, PARTS = "measured", "made", "again", "found", "parts"
 
 EXPRESSION, RUN, CANCEL, QUERY_SAID, HISTORY, HISTORY_SHOWN = (
     "expression", "run", "cancel", "query-said", "history", "history-shown",
@@ -45,8 +42,3 @@ ABLATION_NEED, ABLATION_DONE, ABLATION_SCORES, ABLATION_WORKING = (
 )  # fmt: skip
 CHAIN_PICK, CHAIN_SHOWN, CHAIN_NEED, CHAIN_DONE = "chain-pick", "chain-shown", "chain-need", "chain-done"
 SUB_FIND, SUB_STOP, SUB_PROGRESS, SUB_SHOWN, SUB_DONE = "sub-find", "sub-stop", "sub-progress", "sub-shown", "sub-done"
-
-
-def of(kind: str, what: Any, place: str = "") -> dict[str, Any]:
-    """Return the id of one of many alike: a button that goes to a filter, switches a unit off, ..."""
-    return {"kind": kind, "what": what, "place": place}

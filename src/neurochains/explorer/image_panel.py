@@ -14,7 +14,7 @@ from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.uploads import BYTE_LIMIT, accept, preprocess_of
 from neurochains.explorer.view import UPLOAD, View
-from neurochains.explorer.widgets import aria, card, go, hint, picture, plot, said, told
+from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, tile, told
 from neurochains.pictures import data_uri
 
 __all__ = ["callbacks", "layout", "shown", "strip", "taken"]
@@ -50,12 +50,14 @@ def strip(desk: Desk, index: int, chosen: str = "") -> Any:
     known = desk.bundle.sets[index]
     tiles = []
     for number, name in enumerate(known.images[:_MOST]):
-        shown = picture(data_uri(desk.bundle.picture(index, number), photo=True), name, _THUMB)
-        place = f"{index}.{number}"
-        tile = go(place, shown, f"Choose {name}", "strip", kind="image")
-        tiles.append(html.Span(tile, className="chosen") if place == chosen else tile)
+        place, source = f"{index}.{number}", _thumbnail(desk, index, number)
+        tiles.append(tile(place, source, f"Choose {name}", _THUMB, kind="image", chosen=place == chosen))
     more = len(known.images) - len(tiles)
     return [*tiles, *([hint(f"and {more:,} more")] if more > 0 else [])]
+
+
+def _thumbnail(desk: Desk, index: int, image: int) -> str:
+    return desk.pictures.get((index, image), lambda: data_uri(desk.bundle.picture(index, image), photo=True))
 
 
 def shown(desk: Desk, view: View, uploaded: str | None) -> Any:
@@ -96,21 +98,22 @@ def taken(desk: Desk, contents: str | None) -> tuple[Any, str | None]:
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
 
-    @app.callback(Output(ids.IMAGE_STRIP, "children"), Input(ids.IMAGE_SET, "value"), Input(part("image"), "data"))
+    @app.callback(
+        Output(ids.IMAGE_STRIP, "children"),
+        Input(ids.IMAGE_SET, "value"),
+        Input(part("image"), "data"),
+        prevent_initial_call=True,
+    )
     def show_strip(index: str | None, search: str | None) -> Any:
         known = str(index).isdecimal() and int(str(index)) < len(desk.bundle.sets)
         return told(lambda: strip(desk, int(str(index)), View.parse(search).image)) if known else no_update
-
-    @app.callback(Output(ids.IMAGE_SET, "value"), Input(part("image"), "data"), prevent_initial_call=True)
-    def follow(search: str | None) -> Any:
-        image = View.parse(search).image
-        return no_update if image == UPLOAD else image.split(".")[0]
 
     @app.callback(
         Output(ids.IMAGE_SHOWN, "children"),
         Input(part("image"), "data"),
         Input(ids.UPLOADED, "data"),
         State(ids.URL, "search"),
+        prevent_initial_call=True,
     )
     def show_image(_part: str | None, uploaded: str | None, search: str | None) -> Any:
         return told(lambda: shown(desk, View.parse(search), uploaded))

@@ -16,7 +16,7 @@ from neurochains.explorer.neighbours import Link, link, parse_kernel
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import map_picture, thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import card, go, hint, picture, plot, table, told
+from neurochains.explorer.widgets import card, hint, picture, plot, switch, table, tile, told
 from neurochains.pictures.explorer_figures_maps import kernel_figure
 
 __all__ = ["callbacks", "layout", "shown"]
@@ -34,10 +34,11 @@ def shown(desk: Desk, view: View, uploaded: str | None) -> Any:
         return hint("Click a kernel of the circuit, or one in the panel of a filter.")
     unit, column = known
     one = link(desk, answer(desk, view), unit, column)
-    weights = desk.bundle.weights(unit.layer)[unit.index, column].astype(np.float32)
+    weights = desk.weights(unit.layer)[unit.index, column].astype(np.float32)
     tall = 200 if weights.size > 1 else 90
+    button = switch(one.text, "Switch on" if one.text in view.off else "Switch off")
     return [
-        dmc.Group([dmc.Title(_title(desk, one), order=2, size="h5"), _switch(view, one.text)], mt="xs", gap="xs"),
+        dmc.Group([dmc.Title(_title(desk, one), order=2, size="h5"), button], mt="xs", gap="xs"),
         card("Ends", dmc.Group([_end(desk, source, "from") for source in one.sources[:4]] + [_end(desk, unit, "to")])),
         card("Weights", plot("kernel-matrix", kernel_figure(weights), tall, "The weights of the kernel")),
         _balance(one, weights),
@@ -51,17 +52,12 @@ def _title(desk: Desk, one: Link) -> str:
     return f"{' + '.join(names) or 'nothing'}{more} to {desk.label(one.target)}"
 
 
-def _switch(view: View, text: str) -> Any:
-    words = "Switch on" if text in view.off else "Switch off"
-    return dmc.Button(
-        words, id=ids.of("off", text, "kernel"), size="compact-xs", variant="light", color="orange", n_clicks=0
-    )
-
-
 def _end(desk: Desk, unit: Any, side: str) -> Any:
     label = desk.label(unit)
-    shown = html.Div([picture(*thumbnail(desk, unit), 64), hint(f"{side} {label}")])
-    return shown if unit.layer == "input" else go(str(unit), shown, f"Go to {label}", side)
+    source, shown = thumbnail(desk, unit)
+    if unit.layer == "input":
+        return html.Div([picture(source, shown, 64), hint(f"{side} {label}")])
+    return tile(str(unit), source, f"Go to {label}", 64, words=f"{side} {label}")
 
 
 def _balance(one: Link, weights: Any) -> Any:

@@ -41,7 +41,7 @@ def link(desk: Desk, found: Answer, unit: Filter, column: int) -> Link:
     channel = unit.index // (layer.units // layer.groups) * layer.shape[1] + column
     scores = found.kernels.get(layer.name)
     own = scores[unit.index] if scores is not None else np.zeros(layer.shape[1])
-    tone = float(balance(desk.bundle.weights(layer.name)[unit.index, column].reshape(1, -1))[0])
+    tone = float(balance(desk.weights(layer.name)[unit.index, column].reshape(1, -1))[0])
     score = float(own[column])
     return Link(unit, column, desk.sources(layer.name)[channel], score, score / (float(own.sum()) or 1.0), tone)
 
@@ -58,17 +58,15 @@ def incoming(desk: Desk, found: Answer, unit: Filter, most: int = 6) -> list[Lin
 def outgoing(desk: Desk, found: Answer, unit: Filter, most: int = 6) -> list[Link]:
     """Return the most important kernels that read a filter, in whatever layer."""
     best: list[tuple[float, Filter, int]] = []
-    for layer in desk.bundle.spans.layers:
-        scores = found.kernels.get(layer.name)
-        channels = (
-            [c for c, units in enumerate(desk.sources(layer.name)) if unit in units] if scores is not None else []
-        )
-        for channel in channels:
-            group, column = divmod(channel, layer.shape[1])
-            width = layer.units // layer.groups
-            own = scores[group * width : (group + 1) * width, column]  # type: ignore[index]
-            top = np.argsort(-own, kind="stable")[:most]
-            best += [(float(own[i]), Filter(layer.name, group * width + int(i)), column) for i in top]
+    for name, channel in desk.readers(unit):
+        layer, scores = desk.bundle.layer(name), found.kernels.get(name)
+        if scores is None:
+            continue
+        group, column = divmod(channel, layer.shape[1])
+        width = layer.units // layer.groups
+        own = scores[group * width : (group + 1) * width, column]
+        top = np.argsort(-own, kind="stable")[:most]
+        best += [(float(own[i]), Filter(name, group * width + int(i)), column) for i in top]
     best.sort(key=lambda row: -row[0])
     return [link(desk, found, target, column) for _, target, column in best[:most]]
 

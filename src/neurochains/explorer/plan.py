@@ -47,4 +47,4 @@ def _nodes(drawn: Drawn, selected: int) -> list[int]:
 
 def _kernel(desk: Desk, drawn: Drawn, edge: int) -> str:
     unit, column = drawn.kernels[edge]
-    return kernel_picture(desk.bundle.weights(unit.layer)[unit.index, column])
+    return kernel_picture(desk.weights(unit.layer)[unit.index, column])

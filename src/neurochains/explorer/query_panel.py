@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from neurochains.circuits import CRITERIA
 from neurochains.circuits.bundle import PROJECTIONS
@@ -18,12 +17,12 @@ from neurochains.explorer.asking import NotMeasured, answer, measure, missing
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, button, hint, said
+from neurochains.explorer.walking import in_browser
+from neurochains.explorer.widgets import aria, button, hint, menu, said
 from neurochains.explorer.worker import Stopped, wish
 
-__all__ = ["asked", "callbacks", "describe", "layout"]
+__all__ = ["callbacks", "describe", "layout"]
 
-_REMEMBERED = 10
 _MOST_NAMES = 20_000
 _SHARES = {"filters": (ids.FILTER_SHARE, ids.FILTER_NUMBER), "kernels": (ids.KERNEL_SHARE, ids.KERNEL_NUMBER)}
 
@@ -47,12 +46,7 @@ def layout(desk: Desk) -> Any:
                 [
                     button("Run", ids.RUN, quiet=False, **aria(label="Run the query")),
                     button("Cancel", ids.CANCEL, disabled=True, **aria(label="Cancel the running query")),
-                    dmc.Menu(
-                        [
-                            dmc.MenuTarget(dmc.Button("Earlier", size="compact-sm", variant="default")),
-                            dmc.MenuDropdown([], id=ids.HISTORY_SHOWN),
-                        ]
-                    ),
+                    menu("Earlier", [], ids.HISTORY_SHOWN),
                 ],
                 gap="xs",
             ),
@@ -139,19 +133,6 @@ def _names(desk: Desk) -> list[str]:
     return ["overall", *plain[:_MOST_NAMES]]
 
 
-def asked(view: View, expression: str, target: str, criterion: str | None, layers: Sequence[str], *rest: str) -> View:
-    """Return the view after Run: what the fields say; `rest` are projection and normalisation."""
-    projection, normalise = rest
-    return view.having(
-        expression=(expression or "").strip() or "overall",
-        target=(target or "").strip(),
-        criterion=criterion or "",
-        layers=tuple(layers or ()),
-        projection=projection,
-        normalise=normalise,
-    )
-
-
 def describe(desk: Desk, view: View) -> tuple[Any, bool]:
     """Return what there is to say about a view's query, and whether it must be measured first."""
     try:
@@ -167,91 +148,24 @@ def describe(desk: Desk, view: View) -> tuple[Any, bool]:
     return hint(text + more), False
 
 
-def remembered(history: Sequence[str], search: str) -> list[str]:
-    """Return the last queries, the newest first, each once."""
-    kept = View.parse(search).part("expression", "target", "criterion", "layers", "normalise")
-    entry = View(**kept).search()
-    return [entry, *(old for old in history or () if old != entry)][:_REMEMBERED]
-
-
 def callbacks(app: Dash, desk: Desk) -> None:
     """Register the callbacks of the panel."""
-    _fields(app)
     _asking(app)
     _measuring(app, desk)
     _history(app)
 
 
-_FIELDS = (
-    (ids.EXPRESSION, "expression"),
-    (ids.TARGET, "target"),
-    (ids.CRITERION, "criterion"),
-    (ids.LAYERS, "layers"),
-    (ids.PROJECTION, "projection"),
-    (ids.NORMALISE, "normalise"),
-)
-
-
-def _fields(app: Dash) -> None:
-    numbers = [(name, share) for share, pair in _SHARES.items() for name in pair]
-    outputs = [Output(name, "value") for name, _ in (*_FIELDS, *numbers)]
-
-    @app.callback(*outputs, Input(part("fields"), "data"))
-    def fill(search: str | None) -> list[Any]:
-        view = View.parse(search)
-        values = [getattr(view, field) for _, field in (*_FIELDS, *numbers)]
-        return [
-            list(v) if isinstance(v, tuple) else (v or (None if n == ids.CRITERION else ""))
-            for v, (n, _) in zip(values, (*_FIELDS, *numbers))
-        ]
-
-    app.clientside_callback(
-        "window.dash_clientside.explorer.complete",
-        Output(ids.EXPRESSION, "data"),
-        Input(ids.EXPRESSION, "value"),
-        State(ids.NAMES, "data"),
-    )
+_FIELDS = (ids.EXPRESSION, ids.TARGET, ids.CRITERION, ids.LAYERS, ids.PROJECTION, ids.NORMALISE)
 
 
 def _asking(app: Dash) -> None:
-    states = [State(name, "value") for name, _ in _FIELDS]
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Output(ids.AGAIN, "data"),
-        Input(ids.RUN, "n_clicks"),
-        Input(ids.EXPRESSION, "n_submit"),
-        *states,
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def run(clicks: int | None, enters: int | None, *values: Any) -> Any:
-        *fields, search = values
-        before = View.parse(search)
-        view = asked(before, *fields)
-        return (no_update, [clicks, enters]) if view == before else (view.search(), no_update)
-
-    for share, (slider, number) in _SHARES.items():
-        app.callback(
-            Output(ids.URL, "search", allow_duplicate=True),
-            Input(slider, "value"),
-            Input(number, "value"),
-            State(ids.URL, "search"),
-            prevent_initial_call=True,
-        )(_moved(share, slider))
-
-
-def _moved(share: str, slider: str) -> Callable[[Any, Any, str | None], Any]:
-    """Return what happens when a threshold's slider or number changed."""
-
-    def moved(slid: Any, typed: Any, search: str | None) -> Any:
-        value, view = (slid if ctx.triggered_id == slider else typed), View.parse(search)
-        known = isinstance(value, (int, float)) and 0 < value <= 1
-        if not known or abs(value - getattr(view, share)) < 1e-9:
-            return no_update
-        return view.having(**{share: round(float(value), 4)}).search()
-
-    return moved
+    given = (Input(ids.EXPRESSION, "value"), State(ids.NAMES, "data"))
+    in_browser(app, "complete", Output(ids.EXPRESSION, "data"), *given, first=True)
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    asked = (Input(ids.RUN, "n_clicks"), Input(ids.EXPRESSION, "n_submit"), *(State(name, "value") for name in _FIELDS))
+    in_browser(app, "run", url, Output(ids.AGAIN, "data"), *asked, search)
+    for share, names in _SHARES.items():
+        in_browser(app, share, url, *(Input(name, "value") for name in names), search)
 
 
 def _measuring(app: Dash, desk: Desk) -> None:
@@ -306,34 +220,6 @@ def _measuring(app: Dash, desk: Desk) -> None:
 
 
 def _history(app: Dash) -> None:
-    @app.callback(
-        Output(ids.HISTORY, "data"), Input(part("query"), "data"), State(ids.HISTORY, "data"), prevent_initial_call=True
-    )
-    def remember(search: str | None, history: list[str] | None) -> list[str]:
-        return remembered(history or [], search or "")
-
-    @app.callback(Output(ids.HISTORY_SHOWN, "children"), Input(ids.HISTORY, "data"))
-    def show(history: list[str] | None) -> Any:
-        views = [View.parse(entry) for entry in history or []]
-        items = [
-            dmc.MenuItem(
-                view.expression + (f"   ({view.target})" if view.target else ""),
-                id=ids.of("earlier", entry),
-                n_clicks=0,
-            )
-            for entry, view in zip(history or [], views)
-        ]
-        return items or dmc.MenuLabel("No query yet")
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.of("earlier", ALL), "n_clicks"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def back(_clicks: list[int], search: str | None) -> Any:
-        if not ctx.triggered or not ctx.triggered[0]["value"]:
-            return no_update
-        entry = json.loads(ctx.triggered[0]["prop_id"].rpartition(".")[0])["what"]
-        kept = View.parse(entry).part("expression", "target", "criterion", "layers", "normalise")
-        return View.parse(search).having(**kept).search()
+    asked = (Input(part("query"), "data"), State(ids.HISTORY, "data"))
+    in_browser(app, "remember", Output(ids.HISTORY, "data"), *asked)
+    in_browser(app, "earlier", Output(ids.HISTORY_SHOWN, "children"), Input(ids.HISTORY, "data"), first=True)

@@ -1,4 +1,4 @@
-"""What other commands found, opened on the desk: chains and circuits, each as the panels ask for it."""
+"""What other commands found, opened on the desk as the panels ask for it: chains, circuits, decoupled networks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from neurochains.chains import Chain, load_chain
 from neurochains.circuits import Circuit, load_circuit
+from neurochains.decoupling import Decoupled, bundled_names, load_decoupled
 from neurochains.edit import OUTPUT
 from neurochains.network import Filter, Network
 
-__all__ = ["ChainRun", "CircuitRun", "Run", "open_run"]
+__all__ = ["ChainRun", "CircuitRun", "DecoupledRun", "Found", "Run", "open_run"]
+
+Found: TypeAlias = Chain | Circuit | Decoupled
+"""What other commands write."""
 
 _PATHS = 3
 _CHAIN = (("kl", "KL", ".3f"), ("agreement", "agreement", ".0%"), ("accuracy", "accuracy", ".0%"))
@@ -96,17 +100,43 @@ class CircuitRun:
         return self.circuit.as_network()
 
 
-Run: TypeAlias = ChainRun | CircuitRun
+class DecoupledRun:
+    """A decoupled network on the desk: which of its filters are on depends on the image."""
+
+    has_paths = False
+
+    def __init__(self, name: str, decoupled: Decoupled) -> None:
+        self.name, self.decoupled = name, decoupled
+
+    @property
+    def network(self) -> Network:
+        """The network that it was made from."""
+        return self.decoupled.network
+
+    @property
+    def words(self) -> str:
+        """How many filters are switched."""
+        sizes = self.decoupled.filters
+        return f"A decoupled network: {sum(sizes.values()):,} filters in {len(sizes)} layers are switched by the image."
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Return its outputs ``(outputs,)`` for an image ``(C, H, W)``."""
+        return self.decoupled.predict(image[None])[0]
+
+    def frequency(self, images: Tensor) -> dict[str, Tensor]:
+        """Return by layer ``(O,)`` the share of some images ``(N, C, H, W)`` that each switched filter is on for."""
+        return {name: codes.double().mean(0) for name, codes in self.decoupled.codes(images).items()}
+
+
+Run: TypeAlias = ChainRun | CircuitRun | DecoupledRun
 """A part of the network that was found."""
 
 
-def open_run(
-    place: Chain | Circuit | str | os.PathLike[str], model: nn.Module | None = None, *, usual: str = "chain"
-) -> Run:
-    """Return a chain or circuit as the panels ask for it.
+def open_run(place: Found | str | os.PathLike[str], model: nn.Module | None = None, *, usual: str = "chain") -> Run:
+    """Return a chain, a circuit or a decoupled network as the panels ask for it.
 
     Args:
-        place: it, or the folder that it was saved to.
+        place: it, or the folder that it was saved to; a decoupled network of the package by its name.
         model: of the network; by default it is loaded by the name in the folder.
         usual: what one without a folder is called.
 
@@ -118,7 +148,14 @@ def open_run(
         return ChainRun(usual, place)
     if isinstance(place, Circuit):
         return CircuitRun(usual, place)
+    if isinstance(place, Decoupled):
+        return DecoupledRun(usual, place)
     folder = Path(place)
+    if str(place) in bundled_names():
+        return DecoupledRun(str(place), load_decoupled(str(place), model=model))
+    for inside in (folder, folder / "network"):  # what `Decoupled.save` and what the command wrote
+        if (inside / "decoupled.json").is_file():
+            return DecoupledRun(folder.name, load_decoupled(inside, model=model))
     if (folder / "circuit.json").is_file():
         return CircuitRun(folder.name, load_circuit(folder, model=model))
     return ChainRun(folder.name, load_chain(folder, model=model))

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import os
 import secrets
+import socket
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from neurochains.chains import Chain
     from neurochains.circuits import Bundle, Circuit
+    from neurochains.decoupling import Decoupled
     from neurochains.network import Network
 
 __all__ = ["HERE", "Explorer", "explore"]
@@ -33,7 +35,8 @@ class Explorer:
     """A running explorer: `url` is where it answers; `close` ends it. A notebook shows it below the cell."""
 
     def __init__(self, app: Any, host: str, port: int | None, token: str | None, folder: Any) -> None:
-        self._server = _bind(app.server, host, port)
+        self._connections: set[Any] = set()
+        self._server = _bind(app.server, host, port, self._connections)
         self._worker, self._folder = app._background_manager, folder
         self.port: int = self._server.server_port
         shown = f"[{host}]" if ":" in host else host
@@ -49,6 +52,9 @@ class Explorer:
         """End the explorer; what it kept of this session is removed."""
         self._server.shutdown()
         self._server.server_close()
+        for connection in list(self._connections):  # browsers keep them open, and would go on being answered
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._worker.close()
         self._folder.cleanup()
@@ -70,7 +76,7 @@ class Explorer:
 def explore(
     bundle: Bundle | str | os.PathLike[str],
     *,
-    chains: Sequence[Chain | Circuit | str | os.PathLike[str]] = (),
+    chains: Sequence[Chain | Circuit | Decoupled | str | os.PathLike[str]] = (),
     model: nn.Module | Network | None = None,
     host: str = HERE,
     port: int | None = None,
@@ -81,7 +87,8 @@ def explore(
 
     Args:
         bundle: what `prepare` wrote, or its folder.
-        chains: chains and circuits of the same network, or the folders that `extract` and `circuit` wrote.
+        chains: chains, circuits and decoupled networks of the same network, or the folders that `extract`, `circuit`
+            and `decouple train` wrote.
         model: of the bundle; where it is None, loaded by its name when it is needed, if it is one of the zoo's.
         host: the address to listen on.
         port: the port; 8050 or the next that is free if None.
@@ -113,12 +120,15 @@ def explore(
 
 def _warm(desk: Any) -> None:
     """Load the network and draw the first view before somebody waits for it; what goes wrong is told when it is."""
+    from plotly.io.json import to_json_plotly
+
     from neurochains.errors import NeuroChainsError
     from neurochains.explorer.graph import draw
+    from neurochains.explorer.graph_panel import figure
     from neurochains.explorer.view import View
 
     with suppress(NeuroChainsError, OSError):
-        draw(desk, View())
+        to_json_plotly(figure(desk, View(), draw(desk, View())))
         desk.seen(View())
 
 
@@ -128,7 +138,7 @@ def _check_extra() -> None:
         raise ModelError(f"The explorer needs {' and '.join(missing)}: pip install 'neurochains[explorer]'.")
 
 
-def _bind(application: Any, host: str, port: int | None) -> Any:
+def _bind(application: Any, host: str, port: int | None, connections: set[Any]) -> Any:
     """Return a server bound to a port; where none was asked for, to the first of some that is free."""
     from werkzeug.serving import make_server
 
@@ -136,7 +146,7 @@ def _bind(application: Any, host: str, port: int | None) -> Any:
     for number in wanted:
         problem = _cannot_bind(host, number)
         if problem is None:
-            server = make_server(host, number, application, threaded=True, request_handler=_quiet_handler())
+            server = make_server(host, number, application, threaded=True, request_handler=_handler(connections))
             server.daemon_threads = True  # pyright: ignore[reportAttributeAccessIssue] - it is a threaded one
             return server
         if problem.errno != errno.EADDRINUSE or port is not None:
@@ -146,8 +156,6 @@ def _bind(application: Any, host: str, port: int | None) -> Any:
 
 def _cannot_bind(host: str, port: int) -> OSError | None:
     """Return why a port cannot be had, None if it can; the server itself would end the process."""
-    import socket
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -164,12 +172,21 @@ def _refused(host: str, port: int, error: OSError) -> SettingsError:
     return SettingsError(f"{host}, port {port}, cannot be listened on ({error.strerror}). Name another with --port.")
 
 
-def _quiet_handler() -> type:
-    """Return the handler of requests, without a line on the terminal for each."""
+def _handler(connections: set[Any]) -> type:
+    """Return the handler of requests: it writes no line on the terminal for each, and enters its connection."""
     from werkzeug.serving import WSGIRequestHandler
 
     class Quiet(WSGIRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            connections.add(self.connection)
+
+        def finish(self) -> None:
+            connections.discard(self.connection)
+            with suppress(OSError):
+                super().finish()
 
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 - the name is given
             return

@@ -140,7 +140,7 @@ def _cluster(desk: Desk, found: Found, number: int) -> Any:
     colour = CLUSTER_COLOURS[number % len(CLUSTER_COLOURS)]
     head = f"Cluster {number + 1}: {len(members)} patches, {kernels:,} kernels in its circuit"
     edge = {"borderLeft": f"4px solid {colour}", "paddingLeft": 6}
-    return card(head, html.Div([dmc.Group(tiles, gap=3), *_circuit(desk, found, number)], style=edge))
+    return card(head, html.Div([html.Div(tiles, className="row"), *_circuit(desk, found, number)], style=edge))
 
 
 def _circuit(desk: Desk, found: Found, number: int) -> list[Any]:
@@ -153,7 +153,7 @@ def _circuit(desk: Desk, found: Found, number: int) -> list[Any]:
     alone = [(str(unit), desk.label(unit)) for unit in reversed(_filters(own)) if unit not in others]
     words = f"{len(alone):,} of its filters are in no other circuit" + (":" if alone else ".")
     rows = [hint(f"Kernels by layer: {', '.join(counts) or 'none'}"), hint(words)]
-    return [*rows, dmc.Group(chips(alone, f"cluster{number}", _ALONE), gap=2)]
+    return [*rows, html.Div(chips(alone, _ALONE), className="row")]
 
 
 def _filters(circuit: Mapping[str, Tensor]) -> list[Filter]:

@@ -32,6 +32,12 @@ def objective_of(view: View) -> dict[str, Any]:
 
 def thumbnail(desk: Desk, unit: Filter) -> tuple[str | None, str]:
     """Return the small picture of a filter as a data address, and what it shows; None where there is none."""
+    if unit.layer == "input":
+        return _thumbnail(desk, unit)
+    return desk.pictures.get((unit, desk.bundle.has_visual(unit)), lambda: _thumbnail(desk, unit))
+
+
+def _thumbnail(desk: Desk, unit: Filter) -> tuple[str | None, str]:
     label = desk.label(unit)
     if unit.layer == "input":
         colour = _COLOURS[unit.index % 3] if desk.bundle.document.input_shape[0] == 3 else np.full(3, 160, np.uint8)
@@ -69,7 +75,7 @@ def _first_kernels(desk: Desk, unit: Filter) -> NDArray[np.uint8] | None:
     layer = desk.bundle.layer(unit.layer)
     if layer.shape[1] != 3 or len(layer.kernel) != 2 or desk.sources(layer.name)[0][0].layer != "input":
         return None
-    weights = desk.bundle.weights(layer.name)[unit.index].astype(np.float32)
+    weights = desk.weights(layer.name)[unit.index].astype(np.float32)
     largest = float(np.abs(weights).max()) or 1.0
     colours = (127.5 + 127.5 * weights / largest).round().astype(np.uint8).transpose(1, 2, 0)
     times = max(1, _SHARP // max(colours.shape[:2]))

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode
 from neurochains.circuits.bundle import PROJECTIONS
 from neurochains.circuits.query import NORMALISATIONS
 
-__all__ = ["OBJECTIVES", "PANELS", "UPLOAD", "View"]
+__all__ = ["OBJECTIVES", "PANELS", "UPLOAD", "View", "rules"]
 
 PANELS = ("filter", "kernel", "image", "ablation", "chains", "subfeatures")
 OBJECTIVES = ("channel+", "channel-", "centre+", "centre-")
@@ -115,6 +115,16 @@ class View:
     def part(self, *names: str) -> dict[str, Any]:
         """Return some entries by name."""
         return {name: getattr(self, name) for name in names}
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    """Return by entry what the browser has to know to change an address: the default, and a range or choices."""
+    found: dict[str, dict[str, Any]] = {field.name: {"usual": field.default} for field in fields(View)}
+    for name, (lowest, highest) in _RANGES.items():
+        found[name]["range"] = [lowest, highest]
+    for name, choices in _CHOICES.items():
+        found[name]["choices"] = list(choices)
+    return found
 
 
 def _read(name: str, usual: Any, given: list[str]) -> Any:

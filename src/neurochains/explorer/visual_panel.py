@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, html
 from torch import Tensor
 
 from neurochains.circuits.bundle import Visual
@@ -14,15 +14,15 @@ from neurochains.edit import tap
 from neurochains.errors import DataError, NeuroChainsError
 from neurochains.explorer import ids
 from neurochains.explorer.desk import Desk
-from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import objective_of
 from neurochains.explorer.view import OBJECTIVES, View
+from neurochains.explorer.walking import in_browser
 from neurochains.explorer.widgets import aria, button, card, hint, picture, said
 from neurochains.explorer.worker import Stopped, stop_point
 from neurochains.network import Filter
 from neurochains.pictures import data_uri, visualise
 
-__all__ = ["callbacks", "layout", "paint", "shown"]
+__all__ = ["callbacks", "layout", "paint", "shown", "told_visual"]
 
 Tell = Callable[[int, int], None]
 STEPS = 256
@@ -102,36 +102,20 @@ def _counted(desk: Desk, layer: str, steps: int, tell: Tell) -> Callable[[Tensor
     return maps_of
 
 
+def told_visual(desk: Desk, view: View, painted: Any) -> Any:
+    """Return `shown`, and what went wrong with the last painting if it was that of the selected filter."""
+    try:
+        made = shown(desk, view)
+    except NeuroChainsError as error:
+        made = said(str(error))
+    failed = (painted or {}).get("said") if (painted or {}).get("unit") == view.unit else None
+    return [made, said(failed)] if failed else made
+
+
 def callbacks(app: Dash, desk: Desk) -> None:
-    """Register the callbacks of the part."""
-
-    @app.callback(
-        Output(ids.VISUAL, "children"),
-        Output(ids.OBJECTIVE, "value"),
-        Input(part("visual"), "data"),
-        Input(ids.FOUND, "data"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def show(_part: str | None, found: Any, search: str | None) -> Any:
-        view = View.parse(search)
-        try:
-            made = shown(desk, view)
-        except NeuroChainsError as error:
-            made = said(str(error))
-        failed = (found or {}).get("said") if (found or {}).get("unit") == view.unit else None
-        return [made, said(failed)] if failed else made, view.objective
-
-    @app.callback(
-        Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.OBJECTIVE, "value"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def choose(objective: str, search: str | None) -> Any:
-        view = View.parse(search)
-        return no_update if objective == view.objective else view.having(objective=objective).search()
-
+    """Register the callbacks of the part; `filter_panel` shows it."""
+    url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
+    in_browser(app, "choose_objective", url, Input(ids.OBJECTIVE, "value"), search)
     _painting(app, desk)
 
 

@@ -9,10 +9,13 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from neurochains.errors import ExpressionError, NeuroChainsError
-from neurochains.explorer import ids
 from neurochains.explorer.asking import NotMeasured
+from neurochains.explorer.walking import Kind, step
 
-__all__ = ["GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "picture", "plot", "said", "table", "told"]
+__all__ = [
+    "GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "item", "menu", "picture", "plot", "said",
+    "switch", "table", "tile", "told",
+]  # fmt: skip
 
 GRAPH_CONFIG: Any = {
     "displaylogo": False,
@@ -35,18 +38,48 @@ def picture(source: str | None, said: str, width: int, *, sharp: bool = False) -
     return html.Img(src=source, alt=said, title=said, style=style | ({"imageRendering": "pixelated"} if sharp else {}))
 
 
-def go(unit: str, children: Any, said: str, place: str, *, kind: str = "go") -> Any:
-    """Return a button around a picture or a text that leads to a filter or a kernel."""
-    return dmc.UnstyledButton(children, id=ids.of(kind, unit, place), className="go", **aria(label=said))
+def go(unit: str, words: str, said: str, *, kind: Kind = "go") -> Any:
+    """Return a button that leads to a filter, a kernel or an image."""
+    return html.Button(words, type="button", className="go", **step(kind, unit), **aria(label=said))
 
 
-def chips(named: Sequence[tuple[str, str]], place: str, most: int) -> list[Any]:
+def tile(
+    unit: str, source: str | None, said: str, width: int, *, kind: Kind = "go", sharp: bool = False, words: str = "",
+    chosen: bool = False,
+) -> Any:  # fmt: skip
+    """Return a button that shows a picture, with words below it, and leads to a filter, a kernel or an image.
+
+    The picture is the button's background, since every part of a page takes the browser time.
+    """
+    style: dict[str, Any] = {"width": width, "paddingTop": width} | ({} if words else {"height": width})
+    style |= {} if source is None else {"backgroundImage": f"url({source})", "backgroundSize": f"auto {width}px"}
+    look = ("tile", "no-picture" if source is None else "", "sharp" if sharp else "", "chosen" if chosen else "")
+    names: dict[str, Any] = {**step(kind, unit), **aria(label=said)}
+    return html.Button(words, type="button", title=said, className=" ".join(filter(None, look)), style=style, **names)
+
+
+def switch(text: str, words: str, *, said: str | None = None) -> Any:
+    """Return a button that switches a filter, a kernel or a block off, or on again."""
+    look: dict[str, Any] = {"size": "compact-xs", "variant": "light", "color": "orange"}
+    return dmc.Button(words, **look, **step("off", text), **({} if said is None else aria(label=said)))
+
+
+def chips(named: Sequence[tuple[str, str]], most: int) -> list[Any]:
     """Return small buttons that lead to filters, given as (filter, label), and how many more there are."""
-    shown = [
-        go(unit, dmc.Badge(label, variant="default", size="sm", tt="none"), f"Go to {label}", place)
-        for unit, label in named[:most]
-    ]
+    shown = [go(unit, label, f"Go to {label}") for unit, label in named[:most]]
     return [*shown, *([hint(f"and {len(named) - most:,} more")] if len(named) > most else [])]
+
+
+def menu(words: str, items: Sequence[Any], name: str = "") -> Any:
+    """Return a button that opens a list of others; see `assets/menus.js`."""
+    known: dict[str, Any] = {"id": name} if name else {}
+    inside = html.Div(items, role="menu", **known)
+    return html.Details([html.Summary(words, role="button"), inside], className="menu")
+
+
+def item(words: str, name: str) -> Any:
+    """Return an entry of a menu."""
+    return html.Button(words, id=name, type="button", role="menuitem", n_clicks=0)
 
 
 def button(text: str, name: Any, *, quiet: bool = True, **options: Any) -> Any:
@@ -65,12 +98,12 @@ def said(message: str, *, wrong: bool = True, title: str | None = None) -> Any:
 
 def hint(text: str) -> Any:
     """Return a quiet line."""
-    return dmc.Text(text, size="xs", c="dimmed")
+    return html.P(text, className="hint")
 
 
 def card(title: str, *children: Any) -> Any:
     """Return a part of a panel with a heading."""
-    return html.Section([dmc.Title(title, order=3, size="h6", mt="sm", mb=4), *children])
+    return html.Section([html.H3(title), *children])
 
 
 def plot(name: Any, figure: dict[str, Any], height: int, label: str, **options: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
+import threading
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ aten = torch.ops.aten
 
 __all__ = ["export_graph"]
 
+_ONE_AT_A_TIME = threading.RLock()
+"""torch.export sets flags of the whole process, which two threads at a time would leave in disorder."""
 _MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 _POSITIONS = re.compile(r"pos[a-z]*_emb")
 _MOODY_NAMES = frozenset({"DropPath", "StochasticDepth"})
@@ -50,7 +53,8 @@ def export_graph(model: nn.Module, example: Tensor) -> fx.GraphModule:
     example = torch.cat([example, example])[:2] if len(example) < 2 else example[:2]
     _check_mode(model)
     _check_finite(model)
-    module = _functional_module(_exported(model, example))
+    with _ONE_AT_A_TIME:
+        module = _functional_module(_exported(model, example))
     _free_views(module.graph)
     _restore_batch_norm(module.graph)
     _restore_copies(module.graph)

@@ -7,6 +7,7 @@ network, there are at most six traces: filters, three widths of kernels, and two
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from neurochains.pictures.explorer_view import NetworkView, typed
 
-__all__ = ["BALANCE", "INK", "MARKS", "network_figure", "node_sizes", "node_symbols"]
+__all__ = ["BALANCE", "INK", "MARKS", "network_figure", "node_symbols", "pointers"]
 
 Figure = dict[str, Any]
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ _BAR = {
 _WIDTHS = (1.0, 2.5, 5.0)
 _BOUNDS = (0.0, 0.25, 0.6, 1.01)
 _STEP = 1.0
-_SELECTED, _OFF, _SHOWN = "diamond", "x", "circle"
+_POINTER, _OFF, _SHOWN = "#d9480f", "x", "circle"
 
 
 def network_figure(
@@ -63,32 +64,34 @@ def network_figure(
     where = np.column_stack([view.column * _STEP, view.places])
     kernels = [_kernels(view, where, part, width) for part in range(len(_WIDTHS))]
     arcs = [_arcs(view, blocks=blocks) for blocks in (False, True)]
-    data = [_nodes(view, where, selected, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
-    return {"data": data, "layout": _layout(view)}
+    data = [_nodes(view, where, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
+    return {"data": data, "layout": _layout(view, selected)}
 
 
-def node_symbols(count: int, selected: int, off: Collection[int] = ()) -> list[str]:
-    """Return the symbol of each node: what changes when another filter is selected."""
+def node_symbols(count: int, off: Collection[int] = ()) -> str | list[str]:
+    """Return the symbol of each node; of all nodes where none is switched off."""
+    if not off:
+        return _SHOWN
     symbols = [_SHOWN] * count
     for node in off:
         symbols[node] = _OFF
-    if 0 <= selected < count:
-        symbols[selected] = _SELECTED
     return symbols
 
 
-def node_sizes(view: NetworkView, selected: int = -1, scale: float = 1.0) -> Array:
-    """Return the size of each node in points; the selected one is larger."""
-    sizes = np.where(view.shown, 4 + 10 * np.sqrt(view.relative), 2.0) * scale
-    if 0 <= selected < len(sizes):
-        sizes[selected] = max(14.0, sizes[selected] + 4)
-    return np.round(sizes, 1)
+def pointers(view: NetworkView, selected: int) -> list[Figure]:
+    """Return the arrow to the selected node with its name: what changes when another filter is selected."""
+    if not 0 <= selected < len(view.labels):
+        return []
+    y, z = (float(value) for value in view.places[selected])
+    arrow = {"showarrow": True, "arrowhead": 2, "arrowwidth": 2, "arrowcolor": _POINTER, "ax": 22, "ay": -46}
+    look = {"font": {"color": _POINTER, "size": 13}, "bgcolor": "rgba(255,255,255,0.85)", "bordercolor": _POINTER}
+    place = {"x": float(view.column[selected]) * _STEP, "y": y, "z": z}
+    return [{**place, "text": escape(view.labels[selected]), "borderpad": 2, **arrow, **look}]
 
 
 def _nodes(
     view: NetworkView,
     where: Array,
-    selected: int,
     off: Collection[int],
     marked: Sequence[Collection[int]],
     scale: float,
@@ -106,14 +109,14 @@ def _nodes(
         "hovertext": list(map(_said, view.labels, view.scores.tolist())),
         "hoverinfo": "text",
         "marker": {
-            "size": typed(node_sizes(view, selected, scale)),
+            "size": typed(np.round(np.where(view.shown, 4 + 10 * np.sqrt(view.relative), 2.0) * scale, 1)),
             "color": typed(tone),
             "cmin": 0,
             "cmax": 1,
             "colorscale": _MARKED if marked else _SCORES,
             "showscale": not marked,
             "colorbar": _BAR,
-            "symbol": node_symbols(len(view.labels), selected, off),
+            "symbol": node_symbols(len(view.labels), off),
             "opacity": 0.9,
             "line": {"width": 0},
         },
@@ -177,7 +180,7 @@ def _arcs(view: NetworkView, *, blocks: bool) -> Figure | None:
     }
 
 
-def _layout(view: NetworkView) -> Figure:
+def _layout(view: NetworkView, selected: int) -> Figure:
     columns = len(view.layers)
     every = max(1, columns // 18)
     hidden = {"visible": False, "showspikes": False, "range": [-1.7 if view.arcs else -1.2, 1.2]}
@@ -202,6 +205,7 @@ def _layout(view: NetworkView) -> Figure:
             },
             "yaxis": {**hidden, "range": [-1.2, 1.2]},
             "zaxis": hidden,
+            "annotations": pointers(view, selected),
             "aspectmode": "manual",
             "aspectratio": {"x": min(2.6, 1.2 + 0.1 * columns), "y": 0.9, "z": 1.0},
             "camera": {"eye": {"x": -0.9, "y": -3.0, "z": 0.9}, "center": {"x": 0.05, "y": 0, "z": -0.12}},

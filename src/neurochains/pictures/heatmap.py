@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neurochains.errors import DataError, SettingsError
@@ -48,9 +51,16 @@ def colorize(
         DataError: ``values`` is no finite ``(h, w)``.
         SettingsError: the colour map or the limits are not usable.
     """
-    chosen = colormap(cmap or (DIVERGING if centered else SEQUENTIAL))
+    table = _colours(cmap or (DIVERGING if centered else SEQUENTIAL))
     level = _level(values, centered=centered, limits=limits).cpu().numpy()
-    return torch.from_numpy(np.round(chosen(level)[..., :3] * 255).astype(np.uint8))
+    return torch.from_numpy(table[np.minimum((level * len(table)).astype(int), len(table) - 1)])
+
+
+@lru_cache(16)
+def _colours(name: str) -> NDArray[np.uint8]:
+    """Return the colours of a map from its lower end to its upper, ``(N, 3)``."""
+    chosen = colormap(name)
+    return np.round(chosen(np.arange(chosen.N))[:, :3] * 255).astype(np.uint8)
 
 
 def overlay(

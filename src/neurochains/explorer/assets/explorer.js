@@ -1,18 +1,6 @@
 /* What runs in the browser: splitting the address into parts, completing names, noticing that the server is gone. */
 window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer || {}, {
-  split(search, parts, ...old) {
-    const given = new URLSearchParams(search || "");
-    const open = given.get("panel") || "filter";
-    return Object.entries(parts).map(([, part], place) => {
-      if (part.panel && part.panel !== open) return window.dash_clientside.no_update;
-      const kept = new URLSearchParams();
-      for (const name of part.fields) for (const value of given.getAll(name)) kept.append(name, value);
-      const text = "?" + kept.toString();
-      return text === old[place] ? window.dash_clientside.no_update : text;
-    });
-  },
-
   complete(value, names) {
     const text = value || "";
     const token = /("[^"]*|[\p{L}\p{N}_.]+)$/u.exec(text);
@@ -26,13 +14,11 @@ window.dash_clientside.explorer = Object.assign(window.dash_clientside.explorer 
     return found.slice(0, 8).map((name) => head + name).filter((line) => line !== text);
   },
 
-  top(...changed) {
-    const aside = document.querySelector(".desk > aside");
-    if (aside && changed[0] !== undefined) aside.scrollTop = 0;
-    return window.dash_clientside.no_update;
-  },
-
-  async later(text) {
+  /* Another filter was selected: nothing to do where the graph is drawn anew anyway, with what is selected on it. */
+  async later(text, graph) {
+    const drawn = window.neurochainsDrawn === graph;
+    window.neurochainsDrawn = graph;
+    if (!drawn) return window.dash_clientside.no_update;
     await new Promise((done) => setTimeout(done, 250));
     return text;
   },

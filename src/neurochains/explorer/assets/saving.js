@@ -48,7 +48,13 @@
       plot.replaceWith(image);
     });
     copy.querySelectorAll("input, script, iframe, [class*=Input], [class*=Switch], .drop").forEach((part) => part.remove());
-    copy.querySelectorAll("button[id]").forEach((part) => part.id.startsWith("{") || part.remove());
+    copy.querySelectorAll("button[id], [data-step=off]").forEach((part) => part.remove());
+    copy.querySelectorAll("button.tile").forEach((part) => {
+      const image = document.createElement("img");
+      image.src = part.style.backgroundImage.slice(5, -2);
+      image.alt = part.title;
+      if (part.style.backgroundImage) part.prepend(image);
+    });
     copy.querySelectorAll("button").forEach((part) => part.replaceWith(...part.childNodes, " "));
     copy.querySelectorAll("[id], [class]").forEach((part) => { part.removeAttribute("id"); if (!part.className.includes?.("row")) part.removeAttribute("class"); });
     return "<section>" + copy.innerHTML + "</section>";
