@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurochains.chains import OBJECTIVES
-from neurochains.chains.objectives import find_objective, mean_divergence
+from neurochains.chains.objectives import find_objective
 from neurochains.errors import SettingsError
 
 OUTPUTS, ORIGINAL = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -66,8 +66,3 @@ def test_objectives_are_found_by_name_and_callables_are_their_own():
     assert find_objective(len) is len
     with pytest.raises(SettingsError, match=r"'kld'; there are kl, mse, cosine, or any callable.*Did you mean kl\?"):
         find_objective("kld")
-
-
-def test_the_mean_divergence_is_a_number():
-    value = mean_divergence(OBJECTIVES["kl"], OUTPUTS.clone().requires_grad_(), ORIGINAL)
-    assert value == pytest.approx(float(OBJECTIVES["kl"](OUTPUTS, ORIGINAL).mean()))

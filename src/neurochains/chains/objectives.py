@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -70,9 +69,3 @@ def find_objective(objective: str | Objective) -> Objective:
             f"(outputs, original) -> (B,). {did_you_mean(objective, OBJECTIVES)}"
         )
     return OBJECTIVES[objective]
-
-
-def mean_divergence(objective: Objective, outputs: Tensor, original: Tensor) -> float:
-    """Return the mean divergence over the samples as a number."""
-    with torch.no_grad():
-        return float(objective(outputs, original).mean())

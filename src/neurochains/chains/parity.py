@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurochains.errors import ParityError
+from neurochains.network.parity import measure_parity
 
 __all__ = ["PARITY", "compare_outputs", "full_precision", "in_batches"]
 
@@ -28,8 +29,7 @@ def compare_outputs(outputs: Tensor, wanted: Tensor, *, what: str, tolerance: fl
     Raises:
         ParityError: it is above the tolerance, or not a number.
     """
-    span = float(wanted.max() - wanted.min()) or 1.0
-    parity = float((outputs - wanted).abs().max()) / span
+    parity = measure_parity(wanted, outputs).relative
     if not parity <= tolerance:
         raise ParityError(
             f"{what} differs from the scored network by {parity:.1e} of the range of the logits; at most "
