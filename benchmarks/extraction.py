@@ -296,8 +296,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "| network (units, pairs) | method | filters | share | KL | all predictions kept | time / 300 plain steps |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    rows = [row for row in rows if "budget" in row]
     for network in dict.fromkeys(row["network"] for row in rows):
-        some = [row for row in rows if row["network"] == network and "budget" in row]
+        some = [row for row in rows if row["network"] == network]
         lines += _lines(f"{network} ({some[0]['units']:,}, {len(some)})", some)
     return "\n".join(lines)
 
@@ -323,7 +324,7 @@ def _lines(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         ]
         lines.append(f"| {name} | {word} | {' | '.join(cells)} |")
         name = ""
-    filters = _median([row["budget"] for row in rows if "budget" in row], "filters")
+    filters = _median([row["budget"] for row in rows], "filters")
     controlled = [row["controls"] for row in rows if "controls" in row]
     for control in controlled[0] if controlled else ():
         cells = [
