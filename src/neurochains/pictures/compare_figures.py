@@ -25,13 +25,13 @@ from neurochains.pictures.figures import (
     QUIET,
     SERIES,
     SMALL,
-    TITLE,
     calm,
-    figure,
     ink_on,
+    place,
     score_colors,
     shorten,
     text_width,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def overlap_figure(
     room = width * 72 - 2 * MARGIN - _TREE - margin - 70
     cell = float(np.clip(room / count, 0.0, _CELL))
     side, left = cell * count, MARGIN + _TREE
-    made = _titled(40 + side + _FOOT, title, width)
-    axes = _place(made, left, 40, side, side)
+    made = titled(40 + side + _FOOT, title, width)
+    axes = place(made, left, 40, side, side)
     colors = score_colors()
     axes.imshow(overlap[np.ix_(order, order)], cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     _bare(axes)
@@ -111,7 +111,7 @@ def overlap_figure(
             for column, j in enumerate(order):
                 ink = ink_on(colors(float(overlap[i, j]))[:3])
                 axes.text(column, row, _percent(overlap[i, j]), size=SMALL, color=ink, ha="center", va="center")
-    _draw_tree(_place(made, MARGIN, 40, _TREE - 6, side), tree, order)
+    _draw_tree(place(made, MARGIN, 40, _TREE - 6, side), tree, order)
     _color_bar(made, left + side + margin + 16, 40, min(side, 140.0), label)
     return made
 
@@ -189,8 +189,8 @@ def _by_layer(
     turned = max(text_width(name, SMALL) for name in layers) + 6 > room / len(layers)
     foot = 14 + (max(text_width(name, SMALL) for name in layers) if turned else 8)
     height = 58 + 150 + foot
-    made = _titled(height, title, width)
-    axes = calm(_place(made, 60, 58, room, 150), grid="y")
+    made = titled(height, title, width)
+    axes = calm(place(made, 60, 58, room, 150), grid="y")
     axes.minorticks_off()
     axes.set_xlim(-0.6, len(layers) - 0.4)
     every = max(1, int(np.ceil((SMALL + 2) * len(layers) / room))) if turned else 1
@@ -230,7 +230,7 @@ def _draw_tree(axes: Axes, tree: Array, order: Sequence[int]) -> None:
 
 
 def _color_bar(made: Figure, left: float, top: float, height: float, label: str) -> None:
-    axes = _place(made, left, top + 14, 9, height - 14)
+    axes = place(made, left, top + 14, 9, height - 14)
     ramp = np.linspace(1, 0, 128)[:, None]
     axes.imshow(ramp, cmap=score_colors(), vmin=0, vmax=1, aspect="auto", extent=(0, 1, 0, 1))
     _bare(axes)
@@ -247,19 +247,6 @@ def _bare(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.tick_params(colors=FAINT)
-
-
-def _titled(height: float, title: str, width: float) -> Figure:
-    made = figure(height / 72, width=width)
-    if title:
-        text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-        made.text(MARGIN / (width * 72), 1 - 16 / height, text, size=TITLE, weight="bold", color=INK, va="baseline")
-    return made
-
-
-def _place(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    across, down = made.get_size_inches() * 72
-    return made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
 def _percent(value: float) -> str:

@@ -26,11 +26,10 @@ from neurochains.pictures.figures import (
     PAGE,
     QUIET,
     SMALL,
-    TITLE,
-    calm,
-    figure,
+    panel,
     shorten,
     text_width,
+    titled,
 )
 
 __all__ = ["ResponseRow", "frequency_figure", "response_figure", "states_figure"]
@@ -65,8 +64,8 @@ def states_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "", width: 
     names = [shorten(str(row["layer"]), SMALL, 150) for row in rows]
     left = 24 + max(text_width(name, SMALL) for name in names)
     height = HEAD + LINE * len(rows) + FOOT
-    made = _titled(height, title, width)
-    axes = _panel(made, left, HEAD, width * 72 - left - 60, LINE * len(rows))
+    made = titled(height, title, width)
+    axes = panel(made, left, HEAD, width * 72 - left - 60, LINE * len(rows))
     start = np.zeros(len(rows))
     for state, color in STATES.items():
         share = np.array([row[state] / row["filters"] for row in rows])
@@ -104,10 +103,10 @@ def frequency_figure(
     columns = min(4, len(frequencies))
     lines = -(-len(frequencies) // columns)
     room, tall = (width * 72 - 2 * MARGIN) / columns, 96.0
-    made = _titled(HEAD + lines * tall + 8, title or f"Filters by how many of {images:,} images they are on for", width)
+    made = titled(HEAD + lines * tall + 8, title or f"Filters by how many of {images:,} images they are on for", width)
     for place, (name, shares) in enumerate(frequencies.items()):
         line, column = divmod(place, columns)
-        axes = _panel(made, MARGIN + column * room + 26, HEAD + line * tall, room - 40, tall - 42)
+        axes = panel(made, MARGIN + column * room + 26, HEAD + line * tall, room - 40, tall - 42)
         _draw_frequencies(axes, np.asarray(shares, dtype=float))
         axes.set_title(shorten(name, SMALL, room - 40), size=SMALL, color=INK, loc="left", pad=3)
     _legend(made, MARGIN + 26)
@@ -140,8 +139,8 @@ def response_figure(rows: Sequence[ResponseRow], *, name: str, title: str = "", 
     """
     if len(rows) < 2:
         raise DataError(f"expected at least two trainings to compare, got {len(rows)}")
-    made = _titled(260, title or f"Filter states and the weight {name}", width)
-    axes = _panel(made, 56, HEAD, width * 72 - 80, 150)
+    made = titled(260, title or f"Filter states and the weight {name}", width)
+    axes = panel(made, 56, HEAD, width * 72 - 80, 150)
     places = range(len(rows))
     colors = STATES
     for state, color in colors.items():
@@ -153,20 +152,6 @@ def response_figure(rows: Sequence[ResponseRow], *, name: str, title: str = "", 
     axes.grid(axis="y", color=HAIR, linewidth=0.5)
     _legend(made, 56, extra={"accuracy": INK})
     return made
-
-
-def _titled(height: float, title: str, width: float) -> Figure:
-    made = figure(height / 72, width=width)
-    text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-    made.text(MARGIN / (width * 72), 1 - 18 / height, text, size=TITLE, weight="bold", color=INK, va="center")
-    return made
-
-
-def _panel(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Return axes at a place in points from the top left corner."""
-    whole_width, whole_height = made.get_size_inches() * 72
-    bottom = whole_height - top - height
-    return calm(made.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)))
 
 
 def _legend(made: Figure, left: float, *, extra: Mapping[str, str] | None = None) -> None:

@@ -24,13 +24,12 @@ from neurochains.pictures.figures import (
     QUIET,
     SERIES,
     SMALL,
-    TITLE,
-    calm,
-    figure,
     ink_on,
+    panel,
     score_colors,
     shorten,
     text_width,
+    titled,
 )
 
 __all__ = ["concepts_figure", "cross_attack_figure", "detection_figure"]
@@ -57,11 +56,11 @@ def detection_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "", widt
     left = MARGIN + max(text_width(name, BODY) for name in features) + 10
     room = (width * 72 - left - MARGIN) / len(attacks)
     band = _LINE * max(2.0, 0.55 * len(classifiers) + 1)
-    made = _titled(_HEAD + 16 + band * len(features) + 40, title, width)
+    made = titled(_HEAD + 16 + band * len(features) + 40, title, width)
     colors = {name: SERIES[number % len(SERIES)] for number, name in enumerate(classifiers)} | {"none": INK}
     least = max(0.0, min([0.5, *(row["mean"] - row["sd"] for row in own)]) - 0.03)  # one scale for all panels
     for number, name in enumerate(attacks):
-        axes = _panel(made, left + number * room, _HEAD + 16, room - 18, band * len(features))
+        axes = panel(made, left + number * room, _HEAD + 16, room - 18, band * len(features))
         _draw_aurocs(axes, [row for row in own if row["tested_on"] == name], features, colors)
         axes.set_title(shorten(name, BODY, room - 18), size=BODY, color=INK, loc="left", pad=5)
         axes.set_xlim(least, 1.0)
@@ -89,9 +88,9 @@ def cross_attack_figure(rows: Sequence[Mapping[str, Any]], *, features: str = "p
     side = max(30.0 * len(attacks), 60.0)
     above = max(text_width(name, SMALL) for name in attacks) * 0.65 + 26
     width = (left + (side + 22) * len(classifiers) + MARGIN) / 72
-    made = _titled(36 + above + side + 26, title, width)
+    made = titled(36 + above + side + 26, title, width)
     for number, classifier in enumerate(classifiers):
-        axes = _panel(made, left + number * (side + 22), 36 + above, side, side)
+        axes = panel(made, left + number * (side + 22), 36 + above, side, side)
         mine = {(row["trained_on"], row["tested_on"]): row["mean"] for row in own if row["classifier"] == classifier}
         table = np.array([[mine.get((one, other), np.nan) for other in attacks] for one in attacks])
         _draw_matrix(axes, table, attacks, attacks if number == 0 else [""] * len(attacks))
@@ -124,11 +123,11 @@ def concepts_figure(
     names = [shorten(name, SMALL, 150) for name in off]
     left, cell = MARGIN + max(text_width(name, SMALL) for name in names) + 8, 34.0
     above = max(text_width(part, SMALL) for part in parts) * 0.65 + 14
-    made = _titled(36 + above + _LINE * len(off) + 44, title, width)
+    made = titled(36 + above + _LINE * len(off) + 44, title, width)
     top, tall = 36 + above, _LINE * len(off)
-    axes = _panel(made, left, top, cell * len(parts), tall)
+    axes = panel(made, left, top, cell * len(parts), tall)
     _draw_matrix(axes, np.array(list(off.values()), dtype=float), parts, names, percent=True)
-    beside = _panel(made, left + cell * len(parts) + 22, top, width * 72 - left - cell * len(parts) - 50, tall)
+    beside = panel(made, left + cell * len(parts) + 22, top, width * 72 - left - cell * len(parts) - 50, tall)
     _draw_checks(beside, list(checks.values()))
     caption = "of the images for which the filter is on, % for which hiding the part switches it off"
     axes.annotate(caption, (0, 0), (-left + MARGIN, -32), "axes fraction", "offset points", size=SMALL, color=QUIET)
@@ -181,19 +180,6 @@ def _draw_matrix(
         if np.isfinite(value):
             text, ink = f"{100 * value:.0f}" if percent else f"{value:.2f}", ink_on(colors(float(value))[:3])
             axes.text(column, row, text, size=SMALL, color=ink, ha="center", va="center")
-
-
-def _titled(height: float, title: str, width: float) -> Figure:
-    made = figure(height / 72, width=width)
-    text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-    made.text(MARGIN / (width * 72), 1 - 18 / height, text, size=TITLE, weight="bold", color=INK, va="center")
-    return made
-
-
-def _panel(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Return axes at a place in points from the top left corner."""
-    across, down = made.get_size_inches() * 72
-    return calm(made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down)))
 
 
 def _legend(made: Figure, left: float, colors: Mapping[str, str]) -> None:

@@ -70,6 +70,28 @@ def title_line(axes: Axes, title: str) -> None:
     axes.text(MARGIN, 18, text, size=TITLE, weight="bold", color=INK)
 
 
+def titled(height: float, title: str, width: float) -> Figure:
+    """Return a figure of ``height`` points and ``width`` inches with a title at the top left."""
+    made = figure(height / 72, width=width)
+    if title:
+        text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
+        made.text(MARGIN / (width * 72), 1 - 17 / height, text, size=TITLE, weight="bold", color=INK, va="baseline")
+    return made
+
+
+def place(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Return axes at a place in points from the top left corner."""
+    across, down = made.get_size_inches() * 72
+    return made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def panel(made: Figure, left: float, top: float, width: float, height: float, *, grid: str | None = None) -> Axes:
+    """Return axes in the house look, without small ticks, at a place in points from the top left corner."""
+    axes = place(made, left, top, max(width, 20), height)
+    axes.minorticks_off()
+    return calm(axes, grid=grid)
+
+
 def calm(axes: Axes, *, grid: str | None = None) -> Axes:
     """Return ``axes`` in the house look: two thin spines, small ticks, a faint grid along ``grid`` ("x", "y")."""
     for side, spine in axes.spines.items():

@@ -17,16 +17,14 @@ from neurochains.pictures.figures import (
     BODY,
     FAINT,
     INK,
-    MARGIN,
     PAGE,
     QUIET,
     SERIES,
     SMALL,
-    TITLE,
-    calm,
-    figure,
+    panel,
     shorten,
     text_width,
+    titled,
 )
 
 __all__ = ["Measure", "controls_figure", "drop_figure", "parting_figure", "per_image_figure"]
@@ -59,10 +57,10 @@ def controls_figure(measures: Sequence[Measure], *, title: str = "", width: floa
         raise DataError(f"expected measures of the same networks, got {[list(m.values) for m in measures]}")
     names = list(measures[0].values)
     height = HEAD + LINE * len(names) + FOOT
-    made, left = _titled(height, title, width), 20 + max(min(text_width(name, BODY), 150.0) for name in names)
+    made, left = titled(height, title, width), 20 + max(min(text_width(name, BODY), 150.0) for name in names)
     room = (width * 72 - left - 14) / len(measures)
     for i, measure in enumerate(measures):
-        axes = _panel(made, left + i * room + 6, HEAD, room - 60, LINE * len(names), grid="x")
+        axes = panel(made, left + i * room + 6, HEAD, room - 60, LINE * len(names), grid="x")
         _draw_points(axes, measure)
         axes.set_title(shorten(measure.name, BODY, room - 8), size=BODY, color=INK, loc="left", pad=4)
         labels = [shorten(name, BODY, 150) for name in names] if i == 0 else [""] * len(names)
@@ -120,9 +118,9 @@ def per_image_figure(
     if not values or any(len(v) == 0 or not np.isfinite(np.asarray(v, dtype=float)).all() for v in values.values()):
         raise DataError("expected finite values of at least one image for each network, got none or others")
     names, step = list(values), 24.0
-    made = _titled(HEAD + step * len(names) + FOOT + 2, title, width)
+    made = titled(HEAD + step * len(names) + FOOT + 2, title, width)
     left = 20 + max(min(text_width(name, BODY), 150.0) for name in names)
-    axes = _panel(made, left, HEAD - 12, width * 72 - left - 70, step * len(names), grid="x")
+    axes = panel(made, left, HEAD - 12, width * 72 - left - 70, step * len(names), grid="x")
     everything = [value for column in values.values() for value in column] + ([] if budget is None else [budget])
     _log_axis(axes, everything)
     for line, column in enumerate(values.values()):
@@ -193,8 +191,8 @@ def drop_figure(
     points = np.array([list(scores), list(drops)], dtype=float) if len(scores) == len(drops) else np.empty((2, 0))
     if points.size == 0 or not np.isfinite(points).all():
         raise DataError(f"expected as many finite scores as drops, at least one, got {len(scores)} and {len(drops)}")
-    made = _titled(242, title, width)
-    axes = _panel(made, 52, 34, width * 72 - 52 - 16, 158, grid="y")
+    made = titled(242, title, width)
+    axes = panel(made, 52, 34, width * 72 - 52 - 16, 158, grid="y")
     axes.axhline(0, color=FAINT, linewidth=0.7)
     axes.plot(points[0], points[1], "o", markersize=4.5, color=BLUE, alpha=0.6, mew=0)
     axes.margins(0.06)
@@ -233,8 +231,8 @@ def parting_figure(
         raise DataError(f"expected one value for each of {len(layers)} layers, got {sorted({len(x) for x in lines})}")
     turned = max(text_width(name, SMALL) for name in layers) + 6 > (width * 72 - 220) / len(layers)
     foot = 16 + (max(text_width(name, SMALL) for name in layers) if turned else 8)
-    made = _titled(36 + 150 + foot, title, width)
-    axes = _panel(made, 52, 34, width * 72 - 52 - 150, 146, grid="y")
+    made = titled(36 + 150 + foot, title, width)
+    axes = panel(made, 52, 34, width * 72 - 52 - 150, 146, grid="y")
     places = range(len(layers))
     for color, (name, line) in zip(_cycle(len(similarity)), similarity.items()):
         if name in bands:
@@ -263,23 +261,6 @@ def _name_lines(axes: Axes, ends: Mapping[str, float]) -> None:
 def _cycle(count: int) -> list[str]:
     """Return ``count`` colours, the house's in turn."""
     return [SERIES[i % len(SERIES)] for i in range(count)]
-
-
-def _titled(height: float, title: str, width: float) -> Figure:
-    """Return a figure of ``height`` points with its title."""
-    made = figure(height / 72, width=width)
-    if title:
-        text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-        made.text(MARGIN / (width * 72), 1 - 16 / height, text, size=TITLE, weight="bold", color=INK, va="baseline")
-    return made
-
-
-def _panel(made: Figure, left: float, top: float, width: float, height: float, *, grid: str) -> Axes:
-    """Return calm axes at a place in points from the top left corner."""
-    across, down = made.get_size_inches() * 72
-    axes = made.add_axes((left / across, 1 - (top + height) / down, max(width, 20) / across, height / down))
-    axes.minorticks_off()
-    return calm(axes, grid=grid)
 
 
 def _log_axis(axes: Axes, values: Sequence[float]) -> None:

@@ -26,13 +26,12 @@ from neurochains.pictures.figures import (
     QUIET,
     SERIES,
     SMALL,
-    TITLE,
-    calm,
-    figure,
     ink_on,
+    panel,
     score_colors,
     shorten,
     text_width,
+    titled,
 )
 
 __all__ = ["class_distance_figure", "class_use_figure", "paths_figure", "plane_figure"]
@@ -68,11 +67,11 @@ def paths_figure(rows: Mapping[str, Row | None], *, title: str = "", width: floa
     lines, cell = _lines(shapes[0], width * 72 - left - MARGIN)
     head = _label_room(shapes[0], cell)
     tall = head + _ROW * len(rows) + 10
-    made = _titled(_HEAD + tall * len(lines) + _FOOT, title, width)
+    made = titled(_HEAD + tall * len(lines) + _FOOT, title, width)
     for number, line in enumerate(lines):
         top, place = _HEAD + number * tall + head, left
         for layer in line:
-            axes = _panel(made, place, top, shapes[0][layer] * cell, _ROW * len(rows))
+            axes = panel(made, place, top, shapes[0][layer] * cell, _ROW * len(rows))
             _draw_layer(axes, [None if table is None else table[layer] for table in tables.values()])
             _name_layer(axes, layer, fits=head < 20)
             if layer == line[0]:
@@ -103,8 +102,8 @@ def plane_figure(
     present = sorted(set(classes.tolist()))
     room = max(text_width(shorten(names[label], SMALL, _NAMES), SMALL) for label in present) + 26
     side = width * 72 - 2 * MARGIN - room
-    made = _titled(_HEAD + side + MARGIN, title, width)
-    axes = _panel(made, MARGIN, _HEAD, side, side)
+    made = titled(_HEAD + side + MARGIN, title, width)
+    axes = panel(made, MARGIN, _HEAD, side, side)
     axes.set(xticks=[], yticks=[])
     for number, label in enumerate(present):
         style: dict[str, Any] = _style(number)
@@ -134,8 +133,8 @@ def class_use_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "", widt
         raise DataError("expected at least one class, got none")
     names = [shorten(str(row["name"]), SMALL, _NAMES) for row in rows]
     left = MARGIN + max(text_width(name, SMALL) for name in names) + 10
-    made = _titled(_HEAD + 13 * len(rows) + 40, title, width)
-    axes = _panel(made, left, _HEAD, width * 72 - left - 2 * MARGIN, 13.0 * len(rows))
+    made = titled(_HEAD + 13 * len(rows) + 40, title, width)
+    axes = panel(made, left, _HEAD, width * 72 - left - 2 * MARGIN, 13.0 * len(rows))
     places, means = range(len(rows)), [row["mean"] for row in rows]
     axes.errorbar(means, places, xerr=[row["sd"] for row in rows], fmt="none", ecolor=FAINT, elinewidth=1.2)
     axes.plot(means, places, "o", color=BLUE, markersize=5)
@@ -166,8 +165,8 @@ def class_distance_figure(distances: ArrayLike, names: Sequence[str], *, title: 
     left = MARGIN + max(text_width(name, SMALL) for name in shown) + 10
     cell = min((width * 72 - left - MARGIN - 0.7 * text_width(shown[-1], SMALL)) / count, 40.0)
     above = max(text_width(name, SMALL) for name in shown) * np.sin(np.radians(_TURN)) + 14
-    made = _titled(_HEAD + above + cell * count + _FOOT + 6, title, width)
-    axes = _panel(made, left, _HEAD + above, cell * count, cell * count)
+    made = titled(_HEAD + above + cell * count + _FOOT + 6, title, width)
+    axes = panel(made, left, _HEAD + above, cell * count, cell * count)
     low, high = float(np.nanmin(table)), float(np.nanmax(table))
     colors = score_colors().reversed()
     axes.imshow(table, cmap=colors, vmin=low, vmax=high if high > low else low + 1, aspect="auto")
@@ -247,22 +246,9 @@ def _bare(axes: Axes) -> None:
 
 def _bar(made: Figure, left: float, top: float, label: str, colors: Colormap) -> None:
     """Draw the colours from 0 to 1 with what they mean."""
-    axes = _panel(made, left + 14, top, 90, 7)
+    axes = panel(made, left + 14, top, 90, 7)
     axes.imshow(np.linspace(0, 1, 64)[None], cmap=colors, aspect="auto")
     _bare(axes)
     axes.set(xticks=[], yticks=[])
     for x, side, text in ((-0.04, "right", "0"), (1.04, "left", f"1   {label}")):
         axes.text(x, 0.4, text, transform=axes.transAxes, size=SMALL, color=QUIET, ha=side, va="center")
-
-
-def _titled(height: float, title: str, width: float) -> Figure:
-    made = figure(height / 72, width=width)
-    text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-    made.text(MARGIN / (width * 72), 1 - 18 / height, text, size=TITLE, weight="bold", color=INK, va="center")
-    return made
-
-
-def _panel(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Return axes at a place in points from the top left corner."""
-    across, down = made.get_size_inches() * 72
-    return calm(made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down)))

@@ -22,14 +22,12 @@ from neurochains.pictures.figures import (
     BODY,
     FAINT,
     INK,
-    MARGIN,
     QUIET,
     SERIES,
     SMALL,
-    TITLE,
-    calm,
-    figure,
+    panel,
     shorten,
+    titled,
 )
 
 __all__ = ["Share", "curves_figure", "effect_figure", "histogram_figure", "palette", "scatter_figure", "shares_figure"]
@@ -82,11 +80,13 @@ def scatter_figure(
     found = {name: _pair(pair, log) for name, pair in points.items()}
     found = {name: pair for name, pair in found.items() if len(pair[0])}
     _check(found)
-    made, foot = _begun(title, 250 + LINE * len(found), width), FOOT + LINE * len(found)
+    made, foot = titled(250 + LINE * len(found), title, width), FOOT + LINE * len(found)
     side = 40.0
-    main = _panel(made, LEFT, TOP + side + 6, width * 72 - LEFT - RIGHT - side - 6, 250 - TOP - FOOT - side - 6)
-    above = _panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT - side - 6, side)
-    beside = _panel(made, width * 72 - RIGHT - side, TOP + side + 6, side, 250 - TOP - FOOT - side - 6)
+    main = panel(
+        made, LEFT, TOP + side + 6, width * 72 - LEFT - RIGHT - side - 6, 250 - TOP - FOOT - side - 6, grid="y"
+    )
+    above = panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT - side - 6, side, grid="y")
+    beside = panel(made, width * 72 - RIGHT - side, TOP + side + 6, side, 250 - TOP - FOOT - side - 6, grid="y")
     everything = [np.concatenate([pair[axis] for pair in found.values()]) for axis in (0, 1)]
     edges = (_edges(everything[0], log=False), _edges(everything[1], log=log))
     for color, (xs, ys) in zip(_colors(found, colors), found.values()):
@@ -137,8 +137,8 @@ def effect_figure(
     """
     xs, ys = _pair((scores, effects), log)
     _check({"": (xs, ys)} if len(xs) else {})
-    made = _begun(title, 240 + LINE * len(said), width)
-    axes = _panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT, 240 - TOP - FOOT)
+    made = titled(240 + LINE * len(said), title, width)
+    axes = panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT, 240 - TOP - FOOT, grid="y")
     chosen = _chosen(len(xs))
     axes.plot(xs[chosen], ys[chosen], "o", color=FAINT, markersize=2.6, alpha=0.4, mew=0)
     order = np.argsort(xs, kind="stable")
@@ -189,10 +189,10 @@ def histogram_figure(
     found = {name: several if clip is None else several.clip(*clip) for name, several in found.items() if len(several)}
     _check(found)
     room = 62.0
-    made = _begun(title, TOP + room * len(found) + FOOT, width)
+    made = titled(TOP + room * len(found) + FOOT, title, width)
     edges = _edges(np.concatenate(list(found.values())), log=False) if clip is None else np.linspace(*clip, BINS + 1)
     for row, (color, (name, several)) in enumerate(zip(_colors(found, colors), found.items())):
-        axes = _panel(made, LEFT, TOP + room * row + 12, width * 72 - LEFT - RIGHT, room - 16)
+        axes = panel(made, LEFT, TOP + room * row + 12, width * 72 - LEFT - RIGHT, room - 16, grid="y")
         axes.hist(several, bins=edges.tolist(), color=color, alpha=0.8, weights=np.full(len(several), 1 / len(several)))
         for mark in marks:
             axes.axvline(mark, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -240,8 +240,8 @@ def curves_figure(
         found[name] = {at: values for at, values in points.items() if len(values)}
     found = {name: points for name, points in found.items() if points}
     _check(found)
-    made, foot = _begun(title, 220 + LINE * len(found), width), FOOT + LINE * len(found)
-    axes = _panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT, 220 - TOP - FOOT)
+    made, foot = titled(220 + LINE * len(found), title, width), FOOT + LINE * len(found)
+    axes = panel(made, LEFT, TOP, width * 72 - LEFT - RIGHT, 220 - TOP - FOOT, grid="y")
     for color, points in zip(_colors(found, colors), found.values()):
         at = list(points)
         low, middle, high = (
@@ -282,11 +282,11 @@ def shares_figure(
     if not names or any(list(several) != names for several in shares.values()):
         raise DataError(f"expected shares of the same names, got {[list(several) for several in shares.values()]}")
     room = 20.0
-    made = _begun(title, TOP + 14 + room * len(names) + FOOT, width)
+    made = titled(TOP + 14 + room * len(names) + FOOT, title, width)
     left = LEFT + 40
     each = (width * 72 - left - RIGHT) / len(shares)
     for column, (question, several) in enumerate(shares.items()):
-        axes = _panel(made, left + column * each + 4, TOP + 14, each - 44, room * len(names), grid="x")
+        axes = panel(made, left + column * each + 4, TOP + 14, each - 44, room * len(names), grid="x")
         for row, (color, share) in enumerate(zip(_colors(several, colors), several.values())):
             axes.plot([share.low, share.high], [row, row], color=color, linewidth=2)
             axes.plot([share.value], [row], "o", color=color, markersize=6)
@@ -309,22 +309,6 @@ def shares_figure(
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(len(names) - 0.4, -0.6)
     return made
-
-
-def _begun(title: str, height: float, width: float) -> Figure:
-    """Return a figure of ``height`` points with its title."""
-    made = figure(height / 72, width=width)
-    text = shorten(title, TITLE, width * 72 - 2 * MARGIN, bold=True)
-    made.text(MARGIN / (width * 72), 1 - 17 / height, text, size=TITLE, weight="bold", color=INK, va="baseline")
-    return made
-
-
-def _panel(made: Figure, left: float, top: float, width: float, height: float, *, grid: str | None = "y") -> Axes:
-    """Return calm axes at a place in points from the top left corner."""
-    across, down = made.get_size_inches() * 72
-    axes = made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-    axes.minorticks_off()
-    return calm(axes, grid=grid)
 
 
 def _log_axis(axes: Axes) -> None:
