@@ -42,7 +42,7 @@ def find_model(
     name, weights = model or origin["name"], str(origin["weights"] or "")
     if model is None and not str(name).startswith(_ZOO):
         said = f"{name!r}, which is code of one's own" if name else "a model without a name"
-        raise ArtifactError(f"The {kind} in {folder} is of {said}. Pass it: load_{kind}(folder, model=...).")
+        raise ArtifactError(f"The {kind} in {folder} is of {said}. Pass it: load_{kind}(folder, model=...) or --model.")
     if name != origin["name"] or not weights.startswith("file "):
         return load_model(str(name), pretrained=weights != "random")
     file = Path(weights.removeprefix("file "))
