@@ -90,9 +90,7 @@ def test_what_makes_no_sense_with_patches_is_refused(chain, tmp_path):
         nc.extract(make("bundled"), images(3), units=("patches",), objective="mse")
     with pytest.raises(ModelError, match="it has no attention"):
         nc.extract(convolutional("residual").float(), images(3), units=("patches",))
-    with pytest.raises(
-        ModelError, match=r".2, 3, 24, 24.*pos_embed \(1, 17, 24\), fits images of one size"
-    ):
+    with pytest.raises(ModelError, match=r".2, 3, 24, 24.*pos_embed \(1, 17, 24\), fits images of one size"):
         nc.extract(make("bundled"), torch.randn(3, 3, 24, 24), units=("patches",))
     with pytest.raises(ModelError, match=r"position embedding, pos_embed \(1, 65, 96\), fits images of 64 x 64 pixels"):
         nc.extract("shapes:vit", torch.randn(3, 3, 48, 48), units=("patches",))
