@@ -10,7 +10,7 @@ from torch import nn
 
 from neurochains.edit import examine
 from neurochains.network import Network
-from neurochains.network.attention import count_other_softmaxes, find_attentions
+from neurochains.network.attention import find_attentions, other_attention
 from neurochains.network.tokens import NoTokens, Tokens, find_tokens
 
 # special tokens, blocks, attentions of each, whether fused, blocks in which a patch must stay
@@ -193,11 +193,28 @@ class Factorised(nn.Module):
         return self.out((x + read.transpose(1, 2).flatten(2)).mean(1))
 
 
+class Linear(Factorised):
+    """Attention without a softmax, as in EfficientViT."""
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        q, k, v = (part.unflatten(-1, (2, 6)).transpose(1, 2) for part in self.qkv(x).relu().chunk(3, -1))
+        read = q @ (k.transpose(2, 3) @ v)
+        return self.out((x + read.transpose(1, 2).flatten(2)).mean(1))
+
+
+def test_linear_attention_is_none_and_said_to_be_none():
+    network = Network.trace(Linear().eval(), torch.randn(2, *SHAPE))
+    assert other_attention(network.module.graph).endswith("without a softmax, as in linear attention: 2")
+    assert "as in linear attention: 2)" in find_tokens(network.module).reason
+    assert other_attention(convolutional("residual").module.graph) == ""
+
+
 def test_factorised_attention_is_none_and_said_to_be_none():
     network = Network.trace(Factorised().eval(), torch.randn(2, *SHAPE))
-    assert count_other_softmaxes(network.module.graph) == 1
-    assert "something else, as in factorised attention: 1)" in find_tokens(network.module).reason
-    assert count_other_softmaxes(traced("hugging face deit unfused").module.graph) == 0
+    assert other_attention(network.module.graph).endswith("as in factorised attention: 1")
+    assert "something else than values by keys, as in factorised attention: 1)" in find_tokens(network.module).reason
+    assert other_attention(traced("hugging face deit unfused").module.graph) == ""
     assert any(
         "factorised attention: 1." in text for text in examine(Factorised().eval(), torch.randn(2, *SHAPE)).warnings
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neurochains.edit.compact import compact
 from neurochains.edit.scores import ScoredNetwork
 from neurochains.errors import LayerError
-from neurochains.network.attention import count_other_softmaxes, find_attentions
+from neurochains.network.attention import find_attentions, other_attention
 from neurochains.network.costs import Costs
 from neurochains.network.layers import Layer
 from neurochains.network.network import Network
@@ -217,12 +217,9 @@ def _warnings(network: Network) -> Iterator[str]:
         yield "No layer makes units that can be scored, so no sub-network can be extracted."
     elif not _units(network.layers, "filter"):
         yield "No convolution: the hidden units of linear layers are scored."
-    others = count_other_softmaxes(network.module.graph)
+    others = other_attention(network.module.graph)
     if others:
-        yield (
-            f"Softmaxes that weight something else than values by keys, as in factorised attention: {others}. "
-            "What they weight has no heads that could be scored."
-        )
+        yield f"{others}. In these no heads can be scored."
     modulations = [layer for layer in network.layers if layer.role == "modulation"]
     if modulations:
         yield f"{len(modulations)} layers only rescale channels (squeeze-and-excitation); they are kept as they are."

@@ -20,7 +20,7 @@ from neurochains.network.operations import BINARY, KEEPING, MOVING
 
 aten = torch.ops.aten
 
-__all__ = ["FUSED", "PRODUCTS", "Attention", "count_other_softmaxes", "find_attentions"]
+__all__ = ["FUSED", "PRODUCTS", "Attention", "find_attentions", "other_attention"]
 
 FUSED = aten.scaled_dot_product_attention.default
 PRODUCTS = frozenset({aten.matmul.default, aten.bmm.default, aten.baddbmm.default})
@@ -70,8 +70,29 @@ def find_attentions(graph: fx.Graph) -> tuple[Attention, ...]:
     return tuple(found)
 
 
-def count_other_softmaxes(graph: fx.Graph) -> int:
-    """Return how many softmaxes inside a network are no attention: they weight something else than values by keys."""
+def other_attention(graph: fx.Graph) -> str:
+    """Return in words what of a network is like attention but weights no values by keys; empty where nothing is."""
+    softmaxes = _count_other_softmaxes(graph)
+    if softmaxes:
+        return f"Softmaxes that weight something else than values by keys, as in factorised attention: {softmaxes}"
+    products = 0 if find_attentions(graph) else _count_products(graph)
+    if products:
+        return f"Products of two tensors of the image without a softmax, as in linear attention: {products}"
+    return ""
+
+
+def _count_products(graph: fx.Graph) -> int:
+    return sum(node.target in _MULTIPLYING and len(_factors(node)) > 1 for node in graph.nodes)
+
+
+def _factors(product: fx.Node) -> list[fx.Node]:
+    """Return the computed factors of a product; what `baddbmm` adds is none."""
+    computed = tensor_inputs(product)
+    return computed[1:] if product.target is aten.baddbmm.default else computed
+
+
+def _count_other_softmaxes(graph: fx.Graph) -> int:
+    """Return how many softmaxes inside a network are no attention."""
     known = {attention.softmax for attention in find_attentions(graph)}
     softmaxes = [node for node in graph.nodes if node.target in _SOFTMAX and node not in known]
     return sum(any(user.op != "output" for user in node.users) for node in softmaxes)

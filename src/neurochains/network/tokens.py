@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from neurochains.network.attention import Attention, count_other_softmaxes, find_attentions
+from neurochains.network.attention import Attention, find_attentions, other_attention
 from neurochains.network.blocks import spine
 from neurochains.network.layouts import BATCH, Layout, LostTokensError, TokenAxis, follow, token_axes
 from neurochains.network.nodes import node_shape, output_node, tensor_inputs
@@ -86,8 +86,8 @@ def find_tokens(module: fx.GraphModule) -> Tokens | NoTokens:
     """Return the tokens of a traced network, or the reason why there are none that could be dropped."""
     attentions = find_attentions(module.graph)
     if not attentions:
-        others = count_other_softmaxes(module.graph)
-        also = f" (softmaxes that weight something else, as in factorised attention: {others})" if others else ""
+        others = other_attention(module.graph)
+        also = f" ({others[0].lower()}{others[1:]})" if others else ""
         return NoTokens(f"it has no attention that weights values by keys{also}")
     try:
         blocks = _blocks(module.graph, attentions)
