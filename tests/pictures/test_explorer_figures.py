@@ -84,6 +84,11 @@ def test_the_plan_fades_what_is_no_neighbour():
     assert json.dumps(whole, allow_nan=False)
 
 
+def test_the_picture_of_what_is_off_fades_so_that_its_cross_is_seen():
+    plan = CircuitView(network(), list(range(21)), list(range(12)), {5: "data:,", 6: "data:,"}, {})
+    assert [image["opacity"] for image in circuit_plan_figure(plan, off=[6])["layout"]["images"]] == [1.0, 0.15]
+
+
 def test_maps_have_0_in_the_middle_also_with_relu():
     values = np.array([[-3.0, 1.0], [0.5, 2.0]])
     for relu in (False, True):

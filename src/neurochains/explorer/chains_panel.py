@@ -85,7 +85,7 @@ def _path(desk: Desk, path: Any, place: int) -> Any:
     steps = []
     for step in path.steps:
         words = f"{step.label}\n{step.share:.0%}"
-        steps.append(tile(str(step.filter), thumbnail(desk, step.filter)[0], f"Go to {step.label}", 46, words=words))
+        steps.append(tile(str(step.filter), thumbnail(desk, step.filter)[0], f"Go to {step.label}", 44, words=words))
     return html.Div([hint(f"Path {place}, product of shares {path.product:.2g}"), html.Div(steps, className="row")])
 
 

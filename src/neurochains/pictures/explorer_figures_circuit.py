@@ -45,7 +45,7 @@ def circuit_plan_figure(
     near = _near(view, selected)
     side = min(1.2, _SIDE * scale)
     images = [
-        _image(view.thumbnails[node], places[node], side, 1.0 if node in near and _in(node, marked) else 0.25)
+        _image(view.thumbnails[node], places[node], side, _strength(node, near, off, marked))
         for node in view.nodes
         if node in view.thumbnails
     ]
@@ -103,6 +103,11 @@ def _middle(view: CircuitView, places: Mapping[int, tuple[float, float]], edge: 
     """Return where the kernel of an edge is drawn: three fifths of the way, where lines have parted."""
     (x0, y0), (x1, y1) = (places[node] for node in view.network.edges[edge].tolist())
     return x0 + 0.62 * (x1 - x0), y0 + 0.62 * (y1 - y0)
+
+
+def _strength(node: int, near: Collection[int], off: Collection[int], marked: Sequence[Collection[int]]) -> float:
+    """Return the opacity of a filter's picture: so little where it is off that the cross below it is seen."""
+    return 0.15 if node in off else 1.0 if node in near and _in(node, marked) else 0.25
 
 
 def _in(node: int, marked: Sequence[Collection[int]]) -> bool:
