@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from neurochains.chains.budget import Search
-from neurochains.chains.cheapest import cheapest
+from neurochains.chains.cheapest import MANY, cheapest
 from neurochains.chains.curvature import Curvature
 
 __all__ = ["ShrinkSettings", "shrink"]
@@ -124,7 +124,8 @@ class _Shrinkage:
 
     def over(self, units: int) -> bool:
         """Return whether too few of the living units could fade at once."""
-        end = self._settings.share_end if units < self._first else min(STUCK, self._settings.share_end)
+        end = self._settings.share_end * min(1.0, MANY / units)  # of many units, a small share is worth a step
+        end = end if units < self._first else min(STUCK, end)
         return self._share <= max(end, self._settings.fewest / units)
 
     def step(self) -> None:
