@@ -47,6 +47,19 @@ def test_what_is_measured_is_what_the_network_says(network, found):
     torch.testing.assert_close(painted.likeness, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_what_watches_is_told_each_step_and_can_end_the_painting(network, found):
+    steps: list[int] = []
+
+    def watch(step):
+        steps.append(step)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        visualise_subfeatures(network, found, steps=40, watch=watch)
+    assert steps == [1, 2, 3, 4, 5]
+
+
 def test_without_clusters_there_is_no_picture(network, found):
     none = replace(found, labels=torch.full_like(found.labels, -1), circuits=(), mixed=torch.zeros(0))
     assert len(visualise_subfeatures(network, none).images) == 0

@@ -49,7 +49,7 @@ _PAGE = f"""<!doctype html>
 """
 _STORES = (
     ids.MEASURED, ids.MADE, ids.AGAIN, ids.SELECTED, ids.FOUND, ids.GRAPH_DRAWN, ids.ALIVE_SINCE, ids.CHAIN_NEED,
-    ids.CHAIN_DONE, ids.SUB_DONE, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
+    ids.CHAIN_DONE, ids.SUB_DONE, ids.SUB_PAINTED, ids.ABLATION_NEED, ids.ABLATION_DONE, ids.PAGE_MADE, ids.SAVE_DONE,
 )  # fmt: skip
 _TITLES = {
     "filter": "Filter",

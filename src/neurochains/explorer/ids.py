@@ -41,4 +41,5 @@ ABLATION_NEED, ABLATION_DONE, ABLATION_SCORES, ABLATION_WORKING = (
     "ablation-need", "ablation-done", "ablation-scores", "ablation-working",
 )  # fmt: skip
 CHAIN_PICK, CHAIN_SHOWN, CHAIN_NEED, CHAIN_DONE = "chain-pick", "chain-shown", "chain-need", "chain-done"
-SUB_FIND, SUB_STOP, SUB_PROGRESS, SUB_SHOWN, SUB_DONE = "sub-find", "sub-stop", "sub-progress", "sub-shown", "sub-done"
+SUB_FIND, SUB_STOP, SUB_PROGRESS = "sub-find", "sub-stop", "sub-progress"
+SUB_SHOWN, SUB_DONE, SUB_PAINTED = "sub-shown", "sub-done", "sub-painted"

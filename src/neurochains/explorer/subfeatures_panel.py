@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -74,9 +75,20 @@ def find(desk: Desk, view: View, tell: Tell) -> None:
     tell("Placing the patches ...")
     vectors = result.patches.vectors.numpy()
     points = embed(vectors) if len(vectors) > 2 else np.zeros((len(vectors), 2))
-    desk.subfeatures.put(unit, Found(result, points, tuple(places)))  # shown where the painting is stopped
-    visuals = _visuals(desk, result, tell)
-    desk.subfeatures.put(unit, Found(result, points, tuple(places), visuals))
+    desk.subfeatures.put(unit, Found(result, points, tuple(places)))
+
+
+def paint(desk: Desk, view: View, tell: Tell) -> None:
+    """Paint what each cluster of the selected filter answers to, where they were found and are not painted yet.
+
+    Raises:
+        Stopped: nobody waits for it any more.
+        SettingsError: the bundle does not know how pixels become inputs.
+    """
+    unit = desk.unit(view.unit)
+    found: Found | None = desk.subfeatures.find(unit)
+    if unit is not None and found is not None and not found.visuals:
+        desk.subfeatures.put(unit, replace(found, visuals=_visuals(desk, found.result, tell)))
 
 
 def _images(desk: Desk) -> list[tuple[int, int]]:
@@ -90,10 +102,14 @@ def _images(desk: Desk) -> list[tuple[int, int]]:
 def _visuals(desk: Desk, result: SubFeatures, tell: Tell) -> tuple[NDArray[Any], ...]:
     if not result.clusters:
         return ()
-    stop_point()
-    tell("Painting what each cluster answers to ...")
+
+    def watch(step: int) -> None:
+        stop_point()
+        if step % 8 == 1:
+            tell(f"Painting what each cluster answers to: step {step} of {_STEPS * result.clusters}")
+
     document = desk.bundle.document
-    made = visualise_subfeatures(desk.network, result, steps=_STEPS, mean=document.mean, std=document.std)
+    made = visualise_subfeatures(desk.network, result, steps=_STEPS, mean=document.mean, std=document.std, watch=watch)
     return tuple(image.numpy() for image in made.images)
 
 
@@ -161,25 +177,30 @@ def _filters(circuit: Mapping[str, Tensor]) -> list[Filter]:
 
 
 def callbacks(app: Dash, desk: Desk) -> None:
-    """Register the callbacks of the panel."""
+    """Register the callbacks of the panel: the clusters are shown before their pictures are painted."""
+    both = (Input(part("subfeatures"), "data"), Input(ids.SUB_STOP, "n_clicks"))
+    _showing(app, desk, Output(ids.SUB_SHOWN, "children"), Input(ids.SUB_DONE, "data"), *both)
+    # apart from the one above, which would wait until all is painted
+    again = Output(ids.SUB_SHOWN, "children", allow_duplicate=True)
+    _showing(app, desk, again, Input(ids.SUB_PAINTED, "data"))
+    _working(app, Output(ids.SUB_DONE, "data"), Input(ids.SUB_FIND, "n_clicks"), lambda *given: find(desk, *given))
+    _working(app, Output(ids.SUB_PAINTED, "data"), Input(ids.SUB_DONE, "data"), lambda *given: paint(desk, *given))
+
+
+def _showing(app: Dash, desk: Desk, output: Output, *inputs: Input) -> None:
+    @app.callback(output, *inputs, State(ids.URL, "search"), prevent_initial_call=True)
+    def show(done: Any, *rest: Any) -> Any:
+        view, report = View.parse(rest[-1]), done if isinstance(done, dict) else {}
+        failed = report.get("said") if report.get("unit") == view.unit else None
+        return [*([said(str(failed))] if failed else []), html.Div(told(lambda: shown(desk, view)))]
+
+
+def _working(app: Dash, output: Output, wanted: Input, make: Callable[[View, Tell], None]) -> None:
+    """Register work in the background that can be stopped; where something went wrong before, it has nothing to do."""
 
     @app.callback(
-        Output(ids.SUB_SHOWN, "children"),
-        Input(part("subfeatures"), "data"),
-        Input(ids.SUB_DONE, "data"),
-        Input(ids.SUB_STOP, "n_clicks"),
-        State(ids.URL, "search"),
-        prevent_initial_call=True,
-    )
-    def show(_part: str | None, done: Any, _stopped: Any, search: str | None) -> Any:
-        view = View.parse(search)
-        if (done or {}).get("said") and (done or {}).get("unit") == view.unit:
-            return said(done["said"])
-        return told(lambda: shown(desk, view))
-
-    @app.callback(
-        output=Output(ids.SUB_DONE, "data"),
-        inputs=[Input(ids.SUB_FIND, "n_clicks"), State(ids.URL, "search")],
+        output=output,
+        inputs=[wanted, State(ids.URL, "search")],
         background=True,
         running=[(Output(ids.SUB_FIND, "disabled"), True, False), (Output(ids.SUB_STOP, "disabled"), False, True)],
         progress=[Output(ids.SUB_PROGRESS, "children")],
@@ -187,12 +208,15 @@ def callbacks(app: Dash, desk: Desk) -> None:
         cancel=[Input(ids.SUB_STOP, "n_clicks")],
         prevent_initial_call=True,
     )
-    def work(set_progress: Callable[[Any], None], clicks: int, search: str | None) -> Any:
+    def work(set_progress: Callable[[Any], None], given: Any, search: str | None) -> Any:
         view = View.parse(search)
+        known = {"unit": view.unit, "number": secrets.token_hex(4)}
+        if isinstance(given, dict) and (given.get("said") or given.get("stopped") or given.get("unit") != view.unit):
+            return known
         try:
-            find(desk, view, lambda text: set_progress((text,)))
+            make(view, lambda text: set_progress((text,)))
         except Stopped:
-            return {"unit": view.unit, "n": clicks}
+            return {**known, "stopped": True}
         except NeuroChainsError as error:
-            return {"unit": view.unit, "n": clicks, "said": str(error)}
-        return {"unit": view.unit, "n": clicks}
+            return {**known, "said": str(error)}
+        return known

@@ -11,7 +11,8 @@ on one scale. With strength 0 this is the filter's own visualisation, the same f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,7 @@ def visualise_subfeatures(
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> SubFeatureVisuals:
     """Return a picture for each cluster of a filter; for one without clusters, no pictures.
 
@@ -62,6 +64,7 @@ def visualise_subfeatures(
         seed: of its start and its transforms; the same for all clusters.
         mean: of each channel, subtracted from pixels in [0, 1]; by default as the model says.
         std: of each channel, dividing; by default as the model says.
+        watch: called with the number of each step, from 1, over all clusters; what it raises ends the painting.
 
     Raises:
         SettingsError: an option has a value it cannot have, or mean and std are not known.
@@ -78,7 +81,7 @@ def visualise_subfeatures(
     centres = torch.stack([found.centre(cluster) for cluster in range(found.clusters)])
     parts = _Parts(network, found, centres)
     painted = visualise(
-        parts.objective(strength * float(found.patches.values.mean())),
+        _watched(parts.objective(strength * float(found.patches.values.mean())), watch),
         range(found.clusters),
         size,
         mean=average,
@@ -89,6 +92,19 @@ def visualise_subfeatures(
         device=network.device,
     )
     return SubFeatureVisuals(painted.images, *parts.measure(painted.images, average, deviation))
+
+
+def _watched(maps_of: MapsOf, watch: Callable[[int], None] | None) -> MapsOf:
+    """Return the same maps, telling each time that they are asked for."""
+    if watch is None:
+        return maps_of
+    count = itertools.count(1)
+
+    def watched(images: Tensor) -> Tensor:
+        watch(next(count))
+        return maps_of(images)
+
+    return watched
 
 
 class _Parts:
