@@ -106,6 +106,37 @@ def test_the_precision_of_products_is_set_back_after_a_failure():
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
+def test_models_are_traced_while_another_thread_is_precise(stripes_model, stripes_task):
+    """torch.export reads the switches, and refuses combinations that only some ways of setting them give."""
+    with full_precision():
+        assert not torch.backends.cudnn.allow_tf32
+        Network.trace(stripes_model, stripes_task.images)
+
+
+def test_of_several_threads_the_last_sets_the_precision_back():
+    before = torch.backends.cudnn.allow_tf32
+    one, other = full_precision(), full_precision()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    other.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_user_may_have_set_the_newer_switches():
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision, torch.backends.cudnn.rnn.fp32_precision
+    try:
+        conv.fp32_precision = "ieee"
+        with full_precision():
+            assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
+        assert conv.fp32_precision == "ieee"
+        assert torch.backends.cudnn.rnn.fp32_precision == before[1]
+    finally:
+        conv.fp32_precision = before[0]
+
+
 def assert_same(one: Task, other: Task) -> None:
     for name in ("images", "labels", "pixels"):
         assert getattr(one, name).equal(getattr(other, name))

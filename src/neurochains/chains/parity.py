@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,17 +42,56 @@ def compare_outputs(outputs: Tensor, wanted: Tensor, *, what: str, tolerance: fl
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute without the shortened float32 (TF32) of CUDA devices; what was set before is set again."""
-    matmul, convolutions = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
-    if convolutions is not None:  # torch >= 2.9; the older names clash with these
-        switches = [(convolutions, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")]
-    else:
-        switches = [(torch.backends.cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
-    before = [getattr(owner, name) for owner, name, _ in switches]
+    """Compute without the shortened float32 (TF32) of CUDA devices; what was set before is set again.
+
+    The switches are the process's own: of several threads inside, the first sets them and the last one sets them back.
+    """
+    _SHARED.enter()
     try:
-        for owner, name, value in switches:
-            setattr(owner, name, value)
         yield
     finally:
-        for (owner, name, _), value in zip(switches, before, strict=True):
-            setattr(owner, name, value)
+        _SHARED.leave()
+
+
+class _Shared:
+    """The switches of the process, and how many are inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                switches = _switches()
+                self._before = [(owner, name, getattr(owner, name)) for owner, name, _ in switches]
+                _set(switches)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                _set(self._before)
+
+
+def _switches() -> list[tuple[Any, str, Any]]:
+    """Return what is to be changed, as owner, name and value.
+
+    The older names, since torch.export reads these, perhaps in another thread, and fails where newer are set; where
+    the user has set the newer, the older cannot be read.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    try:
+        return [(owner, "allow_tf32", False) for owner in (cudnn, matmul) if owner.allow_tf32]
+    except RuntimeError:
+        return [(owner, "fp32_precision", "ieee") for owner in (cudnn.conv, cudnn.rnn, matmul)]
+
+
+def _set(switches: list[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in switches:
+        setattr(owner, name, value)
+
+
+_SHARED = _Shared()
