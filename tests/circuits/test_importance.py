@@ -110,13 +110,13 @@ def test_it_is_computed_in_full_precision_on_any_device():
     seen = []
 
     def measure(question):
-        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        seen.append(torch.backends.cudnn.allow_tf32)
         return CRITERIA["weight"].measure(question)
 
-    before = torch.backends.cuda.matmul.fp32_precision
+    before = torch.backends.cudnn.allow_tf32
     importance(traced("mlp"), images(1), target="logit:0", criterion=Criterion("own", "", measure))
-    assert seen == ["ieee"]
-    assert torch.backends.cuda.matmul.fp32_precision == before
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def state(model):
