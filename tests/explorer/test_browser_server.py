@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
 from benchmarks.browser import find_chromium, page, settle
@@ -12,6 +13,9 @@ from neurochains.data import Task
 from neurochains.network import load_model
 
 pytestmark = [
+    pytest.mark.skipif(
+        "NEUROCHAINS_RESTARTS" not in os.environ, reason="takes minutes on a busy machine; set NEUROCHAINS_RESTARTS=1"
+    ),
     pytest.mark.slow,
     pytest.mark.skipif(find_chromium() is None, reason="no chromium is installed"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
