@@ -181,6 +181,30 @@ def test_scores_of_one_cost_nothing_and_others_one_product():
     assert products({"0": torch.full((4,), 0.5)}) == 1
 
 
+def test_sums_keep_the_layout_of_images_and_add_one_side_in_its_places():
+    """The stem lives on whole, the branch in part: nothing is spread to full width, and maps stay channels last."""
+    network = traced("residual")
+    keep = {layer.name: torch.arange(layer.units) for layer in scorable(network)}
+    branch = next(name for name, units in reversed(keep.items()) if len(units) > 2)
+    keep[branch] = torch.arange(2)
+    small = compact(network, keep)
+    targets = [node.target for node in small.body.graph.nodes]
+    assert torch.ops.aten.index_add.default in targets
+    assert torch.ops.aten.expand.default not in targets
+    layouts = []
+
+    class Watch(torch.fx.Interpreter):
+        def run_node(self, n):
+            value = super().run_node(n)
+            if n.target is torch.ops.aten.conv2d.default:
+                layouts.append(self.env[n.args[0]].is_contiguous(memory_format=torch.channels_last))
+            return value
+
+    Watch(small.body).run(images().contiguous(memory_format=torch.channels_last))
+    assert len(layouts) > 2
+    assert all(layouts)
+
+
 def test_layers_are_named_by_label_too():
     network, x = Network.trace(plain(3, 4), torch.randn(1, *SHAPE)), torch.randn(2, *SHAPE)
     scores = torch.tensor([0.5, 0.0, 2.0, 1.0])

@@ -17,6 +17,9 @@ aten = torch.ops.aten
 
 __all__ = ["Builder"]
 
+MAP_AXES = 4  # of maps: images, channels, rows, columns
+CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+
 
 class Builder:
     """What all rules of compaction share.
@@ -155,14 +158,13 @@ class Builder:
         sizes = [self.size(size) for size in flow.value.shape]
         sizes[flow.axis] = len(alive)
         shape = [-1 if axis == flow.axis else 1 for axis in range(len(sizes))]
-        values = flow.constant[alive].to(flow.value.dtype).view(shape)
+        values = flow.constant.index_fill(0, flow.alive, 0)[alive].to(flow.value.dtype).view(shape)
         held = self.hold(values)
         if flow.node is not None:  # under autocast, the type is known only when it runs
             held = self.call(aten.to.other, held, flow.node)
         node = self.call(aten.expand.default, held, sizes)
         if flow.node is not None:
-            places = self.hold(_places(alive, flow.width)[flow.alive])
-            node = self.call(aten.index_copy.default, node, flow.axis, places, flow.node)
+            node = self.add_at(node, flow, alive, flow.node)
         return replace(flow, node=node, alive=alive)
 
     def select(self, flow: Flow, wanted: Tensor) -> Flow:
@@ -171,8 +173,23 @@ class Builder:
             return flow
         if flow.node is None or not len(wanted):
             return replace(flow, node=None, alive=wanted)
-        places = self.hold(_places(flow.alive, flow.width)[wanted])
-        return replace(flow, node=self.call(aten.index_select.default, flow.node, flow.axis, places), alive=wanted)
+        places = _places(flow.alive, flow.width)[wanted]
+        return replace(flow, node=self.index(aten.index_select.default, flow, flow.node, places), alive=wanted)
+
+    def add_at(self, node: fx.Node, flow: Flow, alive: Tensor, added: fx.Node) -> fx.Node:
+        """Return a node with channels `alive`, to which another with those of a flow is added in their places."""
+        return self.index(aten.index_add.default, flow, node, _places(alive, flow.width)[flow.alive], added)
+
+    def index(self, target: Any, flow: Flow, node: fx.Node, places: Tensor, *others: fx.Node) -> fx.Node:
+        """Return an indexing operation along a flow's axis, on nodes that are laid out as it is.
+
+        On maps it runs along the last axis of their channels-last view, which keeps that layout: an operation along the
+        second axis gives it up, and is slower in it.
+        """
+        if len(flow.shape) != MAP_AXES or flow.axis != 1:
+            return self.call(target, node, flow.axis, self.hold(places), *others)
+        node, *rest = [self.call(aten.permute.default, one, CHANNELS_LAST) for one in (node, *others)]
+        return self.call(aten.permute.default, self.call(target, node, 3, self.hold(places), *rest), CHANNELS_FIRST)
 
     def pick(self, flow: Flow, wanted: Tensor) -> Flow:
         """Return a flow whose alive channels are exactly `wanted`, in that order."""

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from neurochains.edit.builder import Builder
 from neurochains.edit.flow import Flow, Held
+from neurochains.network.nodes import shape_at
 
 aten = torch.ops.aten
 
@@ -33,8 +34,27 @@ def join(builder: Builder, target: Any, left: Flow, right: Flow, value: Tensor) 
         constant[left.dead & (left.constant == 0) & ~right.dead] = 0
     if not len(alive):
         return Flow(None, value, axis, alive, constant)
-    sides = [builder.pick(side, alive).node for side in (left, right)]
-    return Flow(builder.call(target, *sides), value, axis, alive, constant).simplified()
+    node = _added(builder, left, right, alive) if target is aten.add.Tensor else None
+    if node is None:
+        node = builder.call(target, *(builder.pick(side, alive).node for side in (left, right)))
+    return Flow(node, value, axis, alive, constant).simplified()
+
+
+def _added(builder: Builder, left: Flow, right: Flow, alive: Tensor) -> fx.Node | None:
+    """Return a sum in which one side is added to some channels of the other; None where it has to be added to all."""
+    large, small = (left, right) if len(left.alive) >= len(right.alive) else (right, left)
+    absent = alive[~torch.isin(alive, small.alive)]
+    if small.node is None or not len(absent) or bool(small.constant[absent].any()) or not _same_sizes(left, right):
+        return None
+    whole = builder.pick(large, alive).node
+    assert whole is not None
+    part = builder.call(aten.to.other, small.node, whole)  # under autocast, they may differ in type
+    return builder.add_at(whole, small, alive, part)
+
+
+def _same_sizes(left: Flow, right: Flow) -> bool:
+    """Return whether neither side is broadcast, whatever the batch."""
+    return all(shape_at(left.value, batch) == shape_at(right.value, batch) for batch in (1, 2))
 
 
 def blend(builder: Builder, entry: Flow | Held, exit_: Flow | Held, gate: fx.Node) -> Flow:

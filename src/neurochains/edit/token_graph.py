@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 __all__ = ["read_graph"]
 
-_COMBINING = BINARY | {aten.index_copy.default}
+_COMBINING = BINARY | {aten.index_add.default}
 _VIEWS = (aten.reshape.default, aten.unflatten.int)
 
 

@@ -282,7 +282,7 @@ def _stack(node: fx.Node, inputs: list[Any]) -> Layout:
     return (*layout[:place], _plain(len(inputs)), *layout[place:])
 
 
-@_rule(aten.index_select.default, aten.index_copy.default)
+@_rule(aten.index_add.default, aten.index_select.default)
 def _index(node: fx.Node, inputs: list[Any]) -> Layout:
     layout = _only(inputs)
     place = argument(node, 1) % len(layout)

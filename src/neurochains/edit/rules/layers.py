@@ -117,11 +117,11 @@ def _grouped(builder: Builder, node: fx.Node, flow: Flow, weight: Tensor, groups
     if not living.inputs:
         return Flow(None, node.meta["val"], 1, rows[:0], constant)
     places = torch.cat([_filled(inputs, living.widths[0]) for inputs in living.inputs])
-    source = _indexed(builder, flow.node, places, len(flow.alive))
+    source = _indexed(builder, flow, flow.node, places, len(flow.alive))
     held = [None if part is None else builder.hold(part) for part in _packed(weight, bias, living)]
     new: Any = builder.call(node.target, source, *held, *_options(node), len(living.inputs))
     real = [torch.arange(len(rows)) + place * living.widths[1] for place, rows in enumerate(living.outputs)]
-    new = _indexed(builder, new, torch.cat(real), len(living.inputs) * living.widths[1])
+    new = _indexed(builder, flow, new, torch.cat(real), len(living.inputs) * living.widths[1])
     return Flow(new, node.meta["val"], 1, torch.cat(living.outputs), constant).simplified()
 
 
@@ -153,11 +153,11 @@ def _filled(indices: Tensor, length: int) -> Tensor:
     return torch.cat([indices, indices[:1].expand(length - len(indices))])
 
 
-def _indexed(builder: Builder, node: Any, places: Tensor, count: int) -> Any:
-    """Return some of the channels of a new node, itself when these are all of them in order."""
+def _indexed(builder: Builder, flow: Flow, node: Any, places: Tensor, count: int) -> Any:
+    """Return some of the channels of a new node laid out as a flow, itself when these are all of them in order."""
     if len(places) == count and torch.equal(places, torch.arange(count)):
         return node
-    return builder.call(aten.index_select.default, node, 1, builder.hold(places))
+    return builder.index(aten.index_select.default, flow, node, places)
 
 
 def _options(node: fx.Node) -> list[Any]:
