@@ -290,10 +290,14 @@ def test_behind_each_round_of_the_certificate_the_rest_is_settled(striped, image
 
 
 def test_a_lost_prediction_is_won_back_with_its_image_weighing_more(striped, images):
+    """The scores are the first of some draws to lose a prediction: the network is trained anew on each machine."""
     found = Search(make(striped, images), Goal(divergence=10.0), BudgetSettings())
     live = found.live
-    live.scores = 1 + 0.9 * torch.randn(24, generator=torch.Generator().manual_seed(1))
-    lost = (live.logits(live.scores).argmax(-1) != live.original.argmax(-1)).nonzero().flatten()
+    for seed in range(100):
+        live.scores = 1 + 0.9 * torch.randn(24, generator=torch.Generator().manual_seed(seed))
+        lost = live.lost(live.logits(live.scores)).nonzero().flatten()
+        if len(lost):
+            break
     assert len(lost)
     assert found.regain(lost)
     assert agreement(striped, images, live.result()) > 1 - len(lost) / len(images)

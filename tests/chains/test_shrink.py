@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 from neurochains.chains import OBJECTIVES
 from neurochains.chains.budget import BudgetSettings, Search
 from neurochains.chains.goal import Goal
 from neurochains.chains.live import LiveNetwork
-from neurochains.chains.shrink import FACTORS, ShrinkSettings, _Ladder, _Shrinkage, shrink
+from neurochains.chains.shrink import FACTORS, RUNG, ShrinkSettings, _Ladder, _Shrinkage, shrink
 
 KL = OBJECTIVES["kl"]
 
@@ -53,7 +57,26 @@ def test_the_ladder_takes_the_largest_factor_below_the_target(striped, stripes_t
     fading = speeds > 0
     assert torch.allclose(step.scores[fading], 1 - (FACTORS[step.place] * speeds[fading]).clamp(max=1))
     assert step.divergence == search.run_with(step.scores) <= 0.01
-    assert step.place == 0 or ladder.step(step.place - 1, step.damping).divergence > 0.01 or step.damping != 0.05
+    further = ladder.step(max(step.place - 1, 0), step.damping).divergence > 0.01
+    assert step.place == 0 or further or RUNG * step.divergence >= 0.01
+
+
+@pytest.mark.parametrize(("excess", "most"), [(3.0, 4), (1e3, 6), (math.inf, 4)])
+def test_far_too_large_a_step_is_not_followed_rung_by_rung(excess, most):
+    """With a divergence that falls by 6 from one rung to the next, few of the rungs are run."""
+    runs = []
+
+    class Falling:
+        live = SimpleNamespace(scores=torch.ones(2))
+
+        def compensate(self, curvature, fixed, free, damping, enough):
+            runs.append(float(-fixed[0]))
+            place = min(range(len(FACTORS)), key=lambda i: abs(FACTORS[i] - runs[-1]))
+            return (0.0 if place == len(FACTORS) - 1 else 0.01 * excess / 6.0**place), self.live.scores
+
+    step = _Ladder(Falling(), None, torch.tensor([1.0, 0.0]), 0.01).best(0, 0.05)
+    assert step.divergence <= 0.01
+    assert len(runs) <= most
 
 
 def test_it_goes_on_from_a_bad_start(striped, stripes_task):

@@ -55,7 +55,7 @@ class BudgetSettings:
     """
 
     rows: int = 6
-    few_rows: int = 4
+    few_rows: int = 3
     rate: float = 0.1
     rate_limit: float = 0.5
     growth: tuple[float, float] = (1.1, 2.0)
@@ -122,7 +122,6 @@ class Search:
         """
         count = max(1, len(self.live) // 50)
         while count > least * len(self.live) and self.room() and not self.out_of_time():
-            self.polish(1)
             count = self._trim(self.measure(self.live.scores), min(2 * count, self.room()))
 
     def _trim(self, curvature: Curvature, most: int) -> int:

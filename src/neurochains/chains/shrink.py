@@ -3,8 +3,8 @@
 1. Measure the curvature around the scores of now.
 2. Take the share `p` of the living units whose removal would cost least, to second order (`cheapest`).
 3. Multiply their scores by ``1 - f w``, where `w` is larger the cheaper a unit is, and let the other scores make up for
-   it, by the quadratic model and a few chord steps. The factor `f` is the largest of a ladder for which the divergence,
-   really run, stays under the target; the damping is followed along.
+   it, by the quadratic model and a few chord steps. The factor `f` is one of a ladder, as large as safely keeps the
+   divergence, really run, under the target; the damping is followed along.
 4. Units that have faded to almost nothing leave.
 5. Where only small factors work, fewer units fade at once; where large ones do, more.
 
@@ -14,6 +14,7 @@ square of a score, units that began to fade go on to.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ __all__ = ["ShrinkSettings", "shrink"]
 
 SPEEDS = (3.0, 0.2)  # how fast the cheapest of the fading units fades, and the dearest
 STUCK = 0.05  # of the units: where no larger share can fade, it ends, though nothing has left yet
+RUNG = 2.5  # by what the divergence grows at least, from one factor of the ladder to the next
 FACTORS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05, 0.0)
 
 
@@ -77,18 +79,30 @@ class _Ladder:
         return self._known[place, damping]
 
     def best(self, place: int, damping: float) -> _Step:
-        """Return the step with the largest factor found to stay under the target, from a place on the ladder on."""
+        """Return a step that stays under the target, from a place on the ladder on, with a factor as large as is safe.
+
+        A larger factor is tried where the divergence has room for what a rung adds at least: a step that uses up all
+        that is allowed leaves little for the next.
+        """
         step, target = self.step(place, damping), self._target
         if step.divergence > target:
-            step = self._better(step)
-        while step.divergence <= target and step.place > 0:
+            step = self._lower(step)
+        while step.divergence > target and step.place < len(FACTORS) - 1:
+            step = self.step(step.place + 1, step.damping)
+        while step.place > 0 and step.divergence * RUNG < target:
             further = self.step(step.place - 1, step.damping)
             if further.divergence > target:
                 break
             step = further
-        while step.divergence > target and step.place < len(FACTORS) - 1:
-            step = self.step(step.place + 1, step.damping)
         return step if step.divergence <= target else self._careful(step)
+
+    def _lower(self, step: _Step) -> _Step:
+        """Return the best of three dampings, further down the ladder where the divergence is far too large."""
+        excess = min(step.divergence / self._target, RUNG ** (2 * len(FACTORS)))  # where it is infinite, to the end
+        rungs = int(math.log(excess, RUNG**2))
+        if rungs:
+            step = self.step(min(step.place + rungs, len(FACTORS) - 1), step.damping)
+        return step if step.divergence <= self._target else self._better(step)
 
     def _better(self, step: _Step) -> _Step:
         """Return the best of three dampings for a step."""
