@@ -12,12 +12,15 @@ from neurochains.edit import ScoredNetwork
 from neurochains.errors import SettingsError
 from neurochains.extraction import extract
 from neurochains.measures import Recovery, average_precision, planted, planted_names
+from neurochains.measures.planted_designs import SIZES, VARIANTS, design_of
 from neurochains.measures.planted_trained import further_images
 from neurochains.measures.planted_truth import least_divergence
+from neurochains.measures.planted_wiring import wire
 from neurochains.network import Filter, Network
 
 FIDELITY = 0.05
 SMALL = [name for name in planted_names() if name.endswith("small")]
+LARGER = [pytest.param(name, marks=pytest.mark.slow) for name in planted_names() if name not in SMALL]
 
 
 def network_of(made) -> Network:
@@ -36,7 +39,7 @@ def divergence(network: Network, task, scores: Scores) -> float:
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
-@pytest.mark.parametrize("name", planted_names())
+@pytest.mark.parametrize("name", [*SMALL, *LARGER])
 def test_the_original_is_right_and_the_truth_suffices(name):
     made = planted(name, seed=3)
     network = network_of(made)
@@ -49,7 +52,7 @@ def test_the_original_is_right_and_the_truth_suffices(name):
     assert set(made.truth.names) == everything
 
 
-@pytest.mark.parametrize("name", planted_names())
+@pytest.mark.parametrize("name", [*SMALL, *LARGER])
 def test_without_a_group_shape_and_nothing_are_as_likely_on_its_witnesses(name):
     """Whatever the scores of all other filters: drawn at random, small and large, from 0 to 4."""
     made = planted(name, seed=1)
@@ -66,6 +69,18 @@ def test_without_a_group_shape_and_nothing_are_as_likely_on_its_witnesses(name):
                 shape, nothing = made.task.labels[[whole, changed]].tolist()
                 apart = outputs[[whole, changed]][:, shape] - outputs[[whole, changed]][:, nothing]
                 torch.testing.assert_close(apart[0], apart[1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_scores_wake_a_silent_filter(variant, size):
+    wiring = wire(variant, design_of(variant, size), np.random.default_rng(2))
+    quiet = [unit for units in wiring.layers.values() for unit in units if unit.name.startswith(("silent", "waiting"))]
+    assert len(quiet) >= 3
+    for unit in quiet:
+        assert unit.taps
+        assert unit.bias < 0
+        assert all(tap.weight <= 0 for tap in unit.taps)
 
 
 @pytest.mark.parametrize("name", ["trained-small"])
@@ -194,7 +209,7 @@ def test_no_scores_make_up_for_a_group_that_is_missing():
             assert min(float(kl.detach()) for kl in kls) > made.truth.least_kl
 
 
-@pytest.mark.parametrize("name", ["plain-small", "inhibition-small", "concatenated-small"])
+@pytest.mark.parametrize("name", ["plain-small", "inhibition-small", "concatenated-small", *LARGER])
 def test_the_budget_method_finds_the_truth(name):
     made = planted(name, seed=2)
     chain = extract(made.model, made.task, fidelity=FIDELITY, controls=False)

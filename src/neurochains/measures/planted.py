@@ -46,7 +46,7 @@ def planted_names() -> tuple[str, ...]:
     """Return the names that `planted` knows, by variant and size.
 
     >>> planted_names()[:3]
-    ('plain-small', 'copies-small', 'inhibition-small')
+    ('plain-small', 'plain-medium', 'plain-large')
     """
     return tuple(f"{variant}-{size}" for variant in VARIANTS for size in SIZES)
 

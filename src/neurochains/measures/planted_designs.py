@@ -15,7 +15,7 @@ __all__ = ["DESIGNS", "SIZES", "VARIANTS", "Design", "design_of"]
 Pair = tuple[str, str]
 
 VARIANTS = ("plain", "copies", "inhibition", "residual", "concatenated", "trained")
-SIZES = ("small",)
+SIZES = ("small", "medium", "large")
 _SKIPPING = ("residual", "concatenated")
 
 

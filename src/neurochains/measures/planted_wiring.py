@@ -4,7 +4,8 @@ What stands around the true parts of a layer:
 
 - *other circuits*: corners and shapes of classes that the task does not show;
 - *shadows*: the same weights as a true part, so the same map, but nothing reads them;
-- *silent* filters: they are read, but their bias keeps them at 0;
+- *silent* filters: they are read, but no weight of theirs is above 0, so their bias keeps them at 0 whatever the
+  scores of what they read, which is never below 0;
 - an *opposed* pair: both find a dot that lies about in the images, and what one adds to a class the other takes away,
   so that each alone seems to matter and both together do not;
 - *copies* of true parts (variant ``copies``): the same map at another scale, each carrying half of what is read;
@@ -183,7 +184,10 @@ def _read_silent(
         quiet = [name for name in before if name.startswith(SILENT)]
         reach = 0 if layer == _RELAYS else 1
         done[layer] = [
-            _reading(unit, before if unit.name.startswith((SILENT, WAITING)) else quiet, reach, dice) for unit in units
+            _held_down(_reading(unit, before, reach, dice))
+            if unit.name.startswith((SILENT, WAITING))
+            else _reading(unit, quiet, reach, dice)
+            for unit in units
         ]
         before = [unit.name for unit in units]
     quiet = [name for name in before if name.startswith(SILENT)]
@@ -194,6 +198,11 @@ def _reading(unit: Unit, sources: Sequence[str], reach: int, dice: np.random.Gen
     """Return a unit that reads some sources more, with random weights at random places."""
     further = [Tap(name, float(dice.normal(0, 1)), *dice.integers(-reach, reach + 1, 2).tolist()) for name in sources]
     return replace(unit, taps=(*unit.taps, *further))
+
+
+def _held_down(unit: Unit) -> Unit:
+    """Return a unit whose weights are at most 0, so that no score of what it reads can wake it."""
+    return replace(unit, taps=tuple(replace(tap, weight=-abs(tap.weight)) for tap in unit.taps))
 
 
 def _shuffled(layers: Mapping[str, Sequence[Unit]], dice: np.random.Generator) -> dict[str, tuple[Unit, ...]]:
