@@ -47,6 +47,9 @@ class TrainSettings:
             gates yet, drives all votes up to where the codes have no gradient, and nothing closes any more.
         milestones: shares of the epochs after which the learning rate is divided by ten.
         momentum, weight_decay: of SGD.
+        hard: share of all steps, the last ones, with the codes of inference instead of noisy ones. Few steps leave
+            votes near 0, where noise makes other codes than inference does: weights and batch norm then have not seen
+            what they are to work with. Ours; 0, as in the paper, leaves it out.
         clip: largest norm of the gradient; None leaves it as it is.
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``; the controllers stay in the type of their weights.
         accelerator, devices, strategy: as Lightning has them; ``strategy="ddp"`` trains on several devices.
@@ -65,6 +68,7 @@ class TrainSettings:
     milestones: Sequence[float] = (0.5, 0.75)
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    hard: float = 0.0
     clip: float | None = None
     precision: str = "32"
     accelerator: str = "auto"
@@ -85,6 +89,8 @@ class TrainSettings:
             raise SettingsError(
                 f"momentum must be from 0 to below 1, weight_decay 0 or more; got {self.momentum}, {self.weight_decay}."
             )
+        if not 0 <= self.hard <= 1:
+            raise SettingsError(f"hard must be a share of the steps from 0 to 1; got {self.hard}.")
         if not 0 <= self.warmup < 1:
             raise SettingsError(f"warmup must be a share of the steps from 0 to below 1; got {self.warmup}.")
         if any(not 0 < share <= 1 for share in self.milestones):
