@@ -106,6 +106,15 @@ def test_the_last_steps_may_see_the_codes_of_inference(tiny, coloured, monkeypat
     assert all(controller.hashing for controller in decoupled.controllers.values())
 
 
+def test_shares_to_keep_may_be_given_by_label(tiny, coloured):
+    decoupled = decouple(tiny, EXAMPLE)
+    name = decoupled.layers[0]
+    label = decoupled.network.layer(name).label
+    assert label != name
+    train_decoupled(decoupled, coloured, 0.25, settings=SETTINGS, loss=LossWeights(kept={label: 0.5}))
+    assert decoupled.record["loss"]["kept"] == {name: 0.5}
+
+
 def test_losses_that_weigh_nothing_are_not_computed(tiny, coloured):
     reports = []
     loss = LossWeights(mi=0, kl=0, sparse=0)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def train_decoupled(
         TrainingError: the loss diverged.
         ArtifactError: the checkpoint cannot be read or written, or is another training's.
     """
-    weights, chosen = loss or LossWeights(), settings or TrainSettings()
+    weights, chosen = _by_name(loss or LossWeights(), decoupled), settings or TrainSettings()
     weights.check_layers(decoupled.layers)
     given, checked = _sources(train, val, decoupled, preprocess, chosen.seed)
     _check_labels(decoupled, given, checked)
@@ -208,6 +208,14 @@ def is_first_process() -> bool:
     """Return whether this is the one of several training processes that writes and prints; True if it is alone."""
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     return not several or torch.distributed.get_rank() == 0
+
+
+def _by_name(weights: LossWeights, decoupled: Decoupled) -> LossWeights:
+    """Return the weights with dotted names where shares to keep are given by label."""
+    if not isinstance(weights.kept, Mapping):
+        return weights
+    names = {decoupled.network.layer(name).label: name for name in decoupled.layers}
+    return replace(weights, kept={names.get(given, given): share for given, share in weights.kept.items()})
 
 
 def _sources(
