@@ -65,8 +65,9 @@ def main() -> None:
     for name in ROWS if options.row == "every" else (options.row,):
         network = decouple(model, torch.zeros(2, 3, 32, 32), seed=options.seed)
         place = options.out / options.network / name
-        train_decoupled(network, train, 0.1, loss=_losses(options, name), settings=_settings(options, options.epochs),
-                        augment=CropFlip(4), preprocess=CIFAR, out=place, resume=True, progress=_tell)  # fmt: skip
+        train_decoupled(network, train, 0.1, loss=_losses(options, name, network.layers),
+                        settings=_settings(options, options.epochs), augment=CropFlip(4),
+                        preprocess=CIFAR, out=place, resume=True, progress=_tell)  # fmt: skip
         _finish(network, len(train[1]), test, baseline, place)
 
 
@@ -82,6 +83,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=50_000, help="training images (default all 50000)")
     parser.add_argument("--test-images", type=int, default=10_000, help="(default all 10000)")
     parser.add_argument("--kept", type=float, default=0.0, help="R of L_s (default 0, the paper's)")
+    parser.add_argument("--kept-inside", type=float, help="R of the first layer of each block (default as --kept)")
+    parser.add_argument("--hard", type=float, default=0.0, help="last share of the steps, without noise (default 0)")
     for name, value in FULL.items():
         parser.add_argument(f"--{name}", type=float, default=value, help=f"weight of L_{name} (default {value})")
     parser.add_argument("--controller-lr", type=float, help="of the controllers (default as --lr)")
@@ -140,6 +143,7 @@ def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = No
         lr=lr or options.lr,
         controller_lr=None if lr else options.controller_lr,
         milestones=(0.5, 0.75),
+        hard=0.0 if lr else options.hard,
         clip=5.0,
         precision=options.precision,
         accelerator=options.accelerator,
@@ -149,9 +153,12 @@ def _settings(options: argparse.Namespace, epochs: int, *, lr: float | None = No
     )
 
 
-def _losses(options: argparse.Namespace, row: str) -> LossWeights:
+def _losses(options: argparse.Namespace, row: str, layers: tuple[str, ...]) -> LossWeights:
     mi, kl, sparse = (getattr(options, name) if name in ROWS[row] else 0.0 for name in ("mi", "kl", "sparse"))
-    return LossWeights(mi=mi, kl=kl, sparse=sparse, kept=options.kept)
+    inside, kept = options.kept_inside, options.kept
+    if inside is not None:
+        kept = {layer: inside if layer.endswith("conv1") else kept for layer in layers}
+    return LossWeights(mi=mi, kl=kl, sparse=sparse, kept=kept)
 
 
 def _tell(report: EpochReport) -> None:

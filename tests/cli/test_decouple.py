@@ -37,11 +37,12 @@ def train(command, own, photos, out, *more):
 
 def test_a_training_and_what_can_be_asked_of_it(command, own, tmp_path):
     photos, out = write_shapes(tmp_path / "more", each=8), tmp_path / "run"
-    done = train(command, own, photos, out, "--json", "--crop", 1)
+    done = train(command, own, photos, out, "--json", "--crop", 1, "--hard", 0.5)
     assert done.code == 0, done.err
     assert json.loads(done.out)["epoch"] == 2
     assert "epoch 2/2: loss" in done.err
     assert (out / "metrics.csv").exists()
+    assert any('"hard": 0.5' in path.read_text() for path in (out / "network").glob("*.json"))
     again = train(command, own, photos, out)
     assert again.code == 2
     assert "holds a finished training already" in again.err

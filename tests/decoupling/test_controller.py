@@ -114,6 +114,16 @@ def test_surrogate_gradients_leave_the_code_as_it_is():
     assert torch.autograd.grad(shown.sum(), maps)[0].any()
 
 
+def test_without_hashing_the_codes_of_training_are_those_of_inference_with_a_gradient():
+    controller, maps = moody(), torch.randn(16, 8, 3, 3)
+    wanted = controller.eval()(maps)
+    controller.hashing = False
+    code = controller.train()(maps)
+    assert torch.equal(code.detach(), wanted)
+    code.sum().backward()
+    assert float(controller.expand.weight.grad.abs().sum()) > 0
+
+
 def test_under_autocast_the_votes_are_not_rounded():
     controller = Controller(8, 6).eval()
     maps = torch.randn(2, 8, 3, 3)

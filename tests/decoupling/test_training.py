@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import csv
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from neurochains.decoupling import (
     lambda_response,
     train_decoupled,
 )
+from neurochains.decoupling.objective import Objective
 from neurochains.decoupling.training import LAST
 from neurochains.errors import ArtifactError, DataError, LayerError, SettingsError, TrainingError
 
@@ -87,6 +89,30 @@ def test_a_killed_training_goes_on_to_the_same_end(tiny, coloured, tmp_path):
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert float(rows[1]["train/loss"]) == losses[0][1]["loss"]
+
+
+def test_the_last_steps_may_see_the_codes_of_inference(tiny, coloured, monkeypatch):
+    seen = []
+    whole = Objective.losses
+
+    def watched(self, images, labels):
+        seen.append({controller.hashing for controller in self.decoupled.controllers.values()})
+        return whole(self, images, labels)
+
+    monkeypatch.setattr(Objective, "losses", watched)
+    decoupled = decouple(tiny, EXAMPLE)
+    train_decoupled(decoupled, coloured, 0.25, settings=replace(SETTINGS, epochs=4, hard=0.25))
+    assert seen == [{True}] * (3 * len(seen) // 4) + [{False}] * (len(seen) // 4)
+    assert all(controller.hashing for controller in decoupled.controllers.values())
+
+
+def test_shares_to_keep_may_be_given_by_label(tiny, coloured):
+    decoupled = decouple(tiny, EXAMPLE)
+    name = decoupled.layers[0]
+    label = decoupled.network.layer(name).label
+    assert label != name
+    train_decoupled(decoupled, coloured, 0.25, settings=SETTINGS, loss=LossWeights(kept={label: 0.5}))
+    assert decoupled.record["loss"]["kept"] == {name: 0.5}
 
 
 def test_losses_that_weigh_nothing_are_not_computed(tiny, coloured):
@@ -188,6 +214,7 @@ def test_the_response_to_a_weight(tiny, coloured, tmp_path):
         ({"lr": 0.0}, "lr must be positive"),
         ({"momentum": 1.0}, "momentum must be from 0"),
         ({"warmup": 1.0}, "warmup must be a share"),
+        ({"hard": 1.5}, "hard must be a share"),
         ({"milestones": (1.5,)}, "milestones must be shares"),
         ({"precision": "64"}, "precision must be one of 32"),
     ],

@@ -56,6 +56,12 @@ Rate = Annotated[float, typer.Option(metavar="RATE", help="Learning rate.", rich
 ControllerRate = Annotated[
     float | None, typer.Option(metavar="RATE", help="Of the controllers.", rich_help_panel=_TRAINING)
 ]
+Hard = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=0, max=1, help="Share of steps, the last, with codes of inference.", rich_help_panel=_TRAINING
+    ),
+]
 Clip = Annotated[float | None, typer.Option(metavar="N", help="Largest gradient norm.", rich_help_panel=_TRAINING)]
 Crop = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Shift by so much, and mirror.", rich_help_panel=_TRAINING)
@@ -90,6 +96,7 @@ def train(
     batch: Batch = 128,
     lr: Rate = 0.01,
     controller_lr: ControllerRate = None,
+    hard: Hard = 0.0,
     clip: Clip = None,
     crop: Crop = None,
     precision: Precisions = Precision.full,
@@ -106,9 +113,11 @@ def train(
     """Train the copy. After a kill or Ctrl-C the same command with --resume goes on."""
     choice = ModelChoice(model, weights, trust_pickle, False, input_size, mean, std)
     losses = {"mi": mi, "kl": kl, "sparse": sparse, "kept": kept}
-    rates = {"lr": lr, "controller_lr": controller_lr, "clip": clip, "epochs": epochs, "batch": batch, "seed": seed}
+    rates = {"lr": lr, "controller_lr": controller_lr, "hard": hard, "clip": clip, "epochs": epochs, "batch": batch}
     where = {"accelerator": accelerator, "devices": devices, "strategy": strategy, "workers": workers}
-    job = _Job(choice, images, out, val or val_share, losses, {**rates, **where, "precision": precision.value})
+    job = _Job(
+        choice, images, out, val or val_share, losses, {**rates, **where, "precision": precision.value, "seed": seed}
+    )
     job.run(layers, keep_one, crop, resume=resume, tensorboard=tensorboard, as_json=as_json, quiet=quiet)
 
 

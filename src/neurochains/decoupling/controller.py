@@ -31,6 +31,7 @@ class Controller(nn.Module):
         settled: ``(C,)`` int8: -1 for a filter that is off for good, 1 for one that is on for good, 0 for the others.
         keep_one: open the likeliest filter where an image would close them all.
         surrogate: let gradients pass through binary codes in eval mode, as those of the smooth code.
+        hashing: hash in training mode; without it the codes of training are those of eval mode, with that gradient.
     """
 
     settled: Tensor
@@ -44,6 +45,7 @@ class Controller(nn.Module):
         self.register_buffer("settled", torch.zeros(filters, dtype=torch.int8))
         self.keep_one = keep_one
         self.surrogate = False
+        self.hashing = True
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the code ``(B, C)``, in the type of the weights also under autocast."""
@@ -57,10 +59,10 @@ class Controller(nn.Module):
 
     def codes(self, votes: Tensor) -> Tensor:
         """Return the code ``(B, C)`` that votes mean in the present mode."""
-        if self.training:
+        if self.training and self.hashing:
             return self._settle(hash_codes(votes))
         binary = self._settle(self.binary(votes).to(votes.dtype))
-        if not self.surrogate:
+        if not (self.surrogate or self.training):
             return binary
         smooth = saturating_sigmoid(votes) * (self.settled == 0)
         return binary + (smooth - smooth.detach())

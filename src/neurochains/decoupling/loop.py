@@ -43,6 +43,13 @@ def run_training(job: Job) -> None:
             trainer.fit(_module(pytorch, job, good), ckpt_path=checkpoint)
         except _DivergedError as error:
             raise good.restored(str(error)) from error
+        finally:
+            _set_hashing(job, True)
+
+
+def _set_hashing(job: Job, hashing: bool) -> None:
+    for controller in job.objective.decoupled.controllers.values():
+        controller.hashing = hashing
 
 
 class _DivergedError(Exception):
@@ -155,6 +162,8 @@ class _Epochs:
         if self._epoch != module.current_epoch:
             self._begin(module)
         self._set_rates(module)
+        steps = module.trainer.estimated_stepping_batches
+        _set_hashing(self._job, module.global_step < (1 - self._job.settings.hard) * steps)
         losses = self._job.objective.losses(images, labels)
         if not bool(torch.isfinite(losses["loss"])):
             raise _DivergedError(f"the loss became {float(losses['loss'])} in epoch {module.current_epoch + 1}")
@@ -271,10 +280,11 @@ def _resumed(job: Job) -> str | None:
             f"The checkpoint {job.checkpoint} is of another network, or of other controlled layers. Decouple the "
             "network that it was made with, or choose another folder."
         )
-    changed = [name for name, value in _comparable(job).items() if state["settings"].get(name) != value]
+    before = {"hard": 0.0, **state["settings"]}  # older checkpoints do not name it
+    changed = [name for name, value in _comparable(job).items() if before.get(name) != value]
     if changed:
         raise ArtifactError(
-            f"The checkpoint {job.checkpoint} was made with another {changed[0]}: {state['settings'].get(changed[0])} "
+            f"The checkpoint {job.checkpoint} was made with another {changed[0]}: {before.get(changed[0])} "
             f"instead of {_comparable(job)[changed[0]]}. Use the same settings, or choose another folder."
         )
     return str(job.checkpoint)
@@ -282,7 +292,7 @@ def _resumed(job: Job) -> str | None:
 
 def _comparable(job: Job) -> dict[str, Any]:
     """Return the settings that a resumed training must share with the one that it goes on from."""
-    names = ("epochs", "batch", "lr", "controller_lr", "momentum", "weight_decay", "warmup", "seed")
+    names = ("epochs", "batch", "lr", "controller_lr", "momentum", "weight_decay", "warmup", "hard", "seed")
     weights = job.objective.weights
     kept = weights.kept if isinstance(weights.kept, (int, float)) else dict(weights.kept)
     losses = {"mi": weights.mi, "kl": weights.kl, "sparse": weights.sparse, "kept": kept}

@@ -35,8 +35,8 @@ class LossWeights:
 
     Attributes:
         mi, kl, sparse: lambda_m, lambda_k and lambda_s of the paper; 0 leaves a loss out.
-        kept: R, the share of filters that an image shall use on average; one for all layers or by layer name, and
-            then layers that are not named have 0.
+        kept: R, the share of filters that an image shall use on average; one for all layers or by layer name
+            (labels, too, in `train_decoupled`), and then layers that are not named have 0.
         kl_by_width: divide L_kl by the number of filters, as the published weights assume.
 
     Raises:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class TrainSettings:
             gates yet, drives all votes up to where the codes have no gradient, and nothing closes any more.
         milestones: shares of the epochs after which the learning rate is divided by ten.
         momentum, weight_decay: of SGD.
+        hard: share of all steps, the last ones, with the codes of inference instead of noisy ones. Few steps leave
+            votes near 0, where noise makes other codes than inference does: weights and batch norm then have not seen
+            what they are to work with. Ours; 0, as in the paper, leaves it out.
         clip: largest norm of the gradient; None leaves it as it is.
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``; the controllers stay in the type of their weights.
         accelerator, devices, strategy: as Lightning has them; ``strategy="ddp"`` trains on several devices.
@@ -65,6 +68,7 @@ class TrainSettings:
     milestones: Sequence[float] = (0.5, 0.75)
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    hard: float = 0.0
     clip: float | None = None
     precision: str = "32"
     accelerator: str = "auto"
@@ -85,6 +89,8 @@ class TrainSettings:
             raise SettingsError(
                 f"momentum must be from 0 to below 1, weight_decay 0 or more; got {self.momentum}, {self.weight_decay}."
             )
+        if not 0 <= self.hard <= 1:
+            raise SettingsError(f"hard must be a share of the steps from 0 to 1; got {self.hard}.")
         if not 0 <= self.warmup < 1:
             raise SettingsError(f"warmup must be a share of the steps from 0 to below 1; got {self.warmup}.")
         if any(not 0 < share <= 1 for share in self.milestones):
@@ -181,7 +187,7 @@ def train_decoupled(
         TrainingError: the loss diverged.
         ArtifactError: the checkpoint cannot be read or written, or is another training's.
     """
-    weights, chosen = loss or LossWeights(), settings or TrainSettings()
+    weights, chosen = _by_name(loss or LossWeights(), decoupled), settings or TrainSettings()
     weights.check_layers(decoupled.layers)
     given, checked = _sources(train, val, decoupled, preprocess, chosen.seed)
     _check_labels(decoupled, given, checked)
@@ -202,6 +208,14 @@ def is_first_process() -> bool:
     """Return whether this is the one of several training processes that writes and prints; True if it is alone."""
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     return not several or torch.distributed.get_rank() == 0
+
+
+def _by_name(weights: LossWeights, decoupled: Decoupled) -> LossWeights:
+    """Return the weights with dotted names where shares to keep are given by label."""
+    if not isinstance(weights.kept, Mapping):
+        return weights
+    names = {decoupled.network.layer(name).label: name for name in decoupled.layers}
+    return replace(weights, kept={names.get(given, given): share for given, share in weights.kept.items()})
 
 
 def _sources(
