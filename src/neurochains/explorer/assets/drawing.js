@@ -5,7 +5,7 @@ panel beside it is filled, since a browser does one after the other. */
 (() => {
   const turns = {};
   const pause = (time) => new Promise((done) => setTimeout(done, time));
-  const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  const painted = () => Promise.race([pause(100), new Promise((done) => requestAnimationFrame(() => setTimeout(done)))]);
 
   /* Plotly is fetched with the page and run after it: a page that is still loading costs a browser time of its own. */
   const ready = new Promise((done) => window.addEventListener("load", () => {
