@@ -4,6 +4,7 @@ What a click on it or a box around some of it hits goes to two more stores. A fi
 panel beside it is filled, since a browser does one after the other. */
 (() => {
   const turns = {};
+  const plots = {};
   const pause = (time) => new Promise((done) => setTimeout(done, time));
   const painted = () => Promise.race([pause(100), new Promise((done) => requestAnimationFrame(() => setTimeout(done)))]);
 
@@ -52,6 +53,8 @@ panel beside it is filled, since a browser does one after the other. */
       if (turns[name] !== turn) return window.dash_clientside.no_update;
       const { data, layout } = structuredClone(figure);
       const first = !plot.data;
+      if (plots[name] && plots[name] !== plot) window.Plotly.purge(plots[name]); /* its panel was filled anew */
+      plots[name] = plot;
       const config = { plotGlPixelRatio: Math.min(2, Math.max(1, window.devicePixelRatio)), ...JSON.parse(box.dataset.config) };
       await window.Plotly.react(plot, data, layout, config);
       if (first) watched(plot, name);
