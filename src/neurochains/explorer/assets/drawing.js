@@ -4,7 +4,7 @@ What a click on it or a box around some of it hits goes to two more stores. A fi
 panel beside it is filled, since a browser does one after the other. */
 (() => {
   const turns = {};
-  const plots = {};
+  const forget = {};
   const pause = (time) => new Promise((done) => setTimeout(done, time));
   const painted = () => Promise.race([pause(100), new Promise((done) => requestAnimationFrame(() => setTimeout(done)))]);
 
@@ -38,7 +38,12 @@ panel beside it is filled, since a browser does one after the other. */
       const other = Math.abs(plot.clientWidth - width) > 1 || Math.abs(plot.clientHeight - height) > 1;
       if (plot.offsetParent && other) window.Plotly.Plots.resize(plot);
     };
-    new ResizeObserver(fit).observe(plot);
+    const observer = new ResizeObserver(fit);
+    observer.observe(plot);
+    return () => {
+      observer.disconnect();
+      window.Plotly.purge(plot);
+    };
   };
 
   const drawn = async (figure, name) => {
@@ -53,11 +58,12 @@ panel beside it is filled, since a browser does one after the other. */
       if (turns[name] !== turn) return window.dash_clientside.no_update;
       const { data, layout } = structuredClone(figure);
       const first = !plot.data;
-      if (plots[name] && plots[name] !== plot) window.Plotly.purge(plots[name]); /* its panel was filled anew */
-      plots[name] = plot;
       const config = { plotGlPixelRatio: Math.min(2, Math.max(1, window.devicePixelRatio)), ...JSON.parse(box.dataset.config) };
       await window.Plotly.react(plot, data, layout, config);
-      if (first) watched(plot, name);
+      if (first) {
+        forget[name]?.(); /* of a panel that was filled anew, Plotly keeps what it drew until told */
+        forget[name] = watched(plot, name);
+      }
     } finally {
       if (turns[name] === turn) box.removeAttribute("aria-busy");
     }
