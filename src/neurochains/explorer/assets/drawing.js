@@ -46,6 +46,13 @@ panel beside it is filled, since a browser does one after the other. */
     };
   };
 
+  /* In space Plotly takes sizes of points in pixels of the canvas; those of our figures are meant for two in each way. */
+  const sized = ({ type, marker }, by) => {
+    if (type !== "scatter3d" || !marker?.size) return;
+    if (typeof marker.size === "number") marker.size *= by;
+    else marker.sizeref = 1 / by;
+  };
+
   const drawn = async (figure, name) => {
     const box = document.getElementById(name);
     const plot = box?.firstElementChild;
@@ -58,7 +65,9 @@ panel beside it is filled, since a browser does one after the other. */
       if (turns[name] !== turn) return window.dash_clientside.no_update;
       const { data, layout } = structuredClone(figure);
       const first = !plot.data;
-      const config = { plotGlPixelRatio: Math.min(2, Math.max(1, window.devicePixelRatio)), ...JSON.parse(box.dataset.config) };
+      const ratio = Math.min(2, Math.max(1, window.devicePixelRatio));
+      const config = { plotGlPixelRatio: ratio, ...JSON.parse(box.dataset.config) };
+      data.forEach((trace) => sized(trace, ratio / 2));
       await window.Plotly.react(plot, data, layout, config);
       if (first) {
         forget[name]?.(); /* of a panel that was filled anew, Plotly keeps what it drew until told */
