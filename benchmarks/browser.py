@@ -41,5 +41,5 @@ def page(width: int = 1280, height: int = 800) -> Iterator[tuple[Any, list[str]]
 def settle(made: Any) -> None:
     """Wait until no callback is on its way."""
     made.wait_for_timeout(250)
-    made.wait_for_function("!document.querySelector('[data-dash-is-loading=true]') && document.title !== 'Updating...'")
+    made.wait_for_function("!document.querySelector('[data-dash-is-loading=true], [aria-busy=true]')")
     made.wait_for_timeout(250)

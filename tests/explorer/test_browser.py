@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 
 import pytest
 import torch
@@ -188,7 +189,12 @@ def test_a_box_weighs_filters_and_switches_them_off(opened, running):
     made.get_by_role("tab", name="Ablation", selected=True).wait_for()
 
 
-def test_a_measured_query_can_be_cancelled_and_asked_again(opened):
+def test_a_measured_query_can_be_cancelled_and_asked_again(opened, monkeypatch):
+    from neurochains.explorer import asking
+
+    go_on = threading.Event()  # measuring is not over before it is cancelled
+    exact = asking.importance_vectors
+    monkeypatch.setattr(asking, "importance_vectors", lambda *a, **k: (go_on.wait(60), exact(*a, **k))[1])
     made, _ = opened
     made.locator("#target").fill("logit:3")
     made.locator("#target").press("Tab")
@@ -196,6 +202,7 @@ def test_a_measured_query_can_be_cancelled_and_asked_again(opened):
     made.wait_for_selector("#cancel:not([disabled])")
     made.locator("#cancel").click()
     made.wait_for_function("document.getElementById('working').innerText.includes('Cancelled')")
+    go_on.set()
     made.get_by_role("button", name="Run the query").click()
     made.wait_for_function(
         "document.getElementById('query-said').innerText.includes('score above 0')"

@@ -53,9 +53,9 @@ def test_a_page_goes_on_when_its_server_was_started_again(place, model):
             made.wait_for_selector("#filter-head h2")
             settle(made)
             assert "filters=0.5" in made.url
-            made.locator("#filter-find").fill("L1_2")
+            made.locator("#filter-find").fill("L1B1C1_2")
             made.locator("#filter-find").press("Enter")
-            made.wait_for_function("document.querySelector('#filter-head h2')?.innerText === 'L1_2'")
+            made.wait_for_function("document.querySelector('#filter-head h2')?.innerText === 'L1B1C1_2'")
 
 
 def test_a_bundle_that_goes_is_missed_and_one_that_comes_back_is_read(place, model, tmp_path):
@@ -82,9 +82,9 @@ def test_a_notebook_shows_it_below_the_cell(place, model, tmp_path, monkeypatch)
         made.goto((tmp_path / "notebook.html").as_uri())
         inside = made.frame_locator("iframe")
         inside.locator("#graph canvas").first.wait_for()
-        inside.locator("#filter-find").fill("L1_2")
+        inside.locator("#filter-find").fill("L1B1C1_2")
         inside.locator("#filter-find").press("Enter")
-        inside.locator("#filter-head h2", has_text="L1_2").wait_for()
+        inside.locator("#filter-head h2", has_text="L1B1C1_2").wait_for()
 
 
 def test_finding_sub_features_can_be_stopped_and_what_was_found_stays(place, model):

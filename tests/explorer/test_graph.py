@@ -56,9 +56,9 @@ def test_figures_are_json_of_few_traces(desk, kind):
 def test_a_click_on_a_point_selects_its_filter_and_one_on_the_input_nothing(desk):
     drawn = draw(desk, View())
     last = len(drawn.units) - 1
-    point = {"points": [{"curveNumber": 0, "pointNumber": last}]}
+    point = {"points": [{"curveNumber": 1, "pointNumber": 5, "customdata": last}]}
     assert clicked(View(panel="image"), drawn, point) == View(unit=str(drawn.units[last]))
-    assert clicked(View(), drawn, {"points": [{"curveNumber": 0, "pointNumber": 0}]}) == View()
+    assert clicked(View(), drawn, {"points": [{"curveNumber": 0, "pointNumber": 7, "customdata": 0}]}) == View()
     assert clicked(View(), drawn, {"points": [{"curveNumber": 1, "pointNumber": 5}]}) == View()
     assert clicked(View(), drawn, None) == View()
 
@@ -74,9 +74,10 @@ def test_selecting_changes_the_pointer_and_what_is_off_only(desk):
     drawn = draw(desk, View())
     patch = json.loads(json.dumps(selected_patch(desk, View(unit=str(drawn.units[-1])), drawn).to_plotly_json()))
     places = [operation["location"] for operation in patch["operations"]]
-    assert places == [["data", 0, "marker", "symbol"], ["layout", "scene", "annotations"]]
-    assert patch["operations"][0]["params"]["value"] == "circle"
-    assert patch["operations"][1]["params"]["value"][0]["text"] == drawn.view.labels[-1]
+    symbols = [["data", place, "marker", "symbol"] for place in (0, 1)]
+    assert places == [*symbols, ["layout", "scene", "annotations"]]
+    assert [operation["params"]["value"] for operation in patch["operations"][:2]] == ["circle", "square"]
+    assert patch["operations"][2]["params"]["value"][0]["text"] == drawn.view.labels[-1]
     assert len(json.dumps(patch)) < 1000
 
 

@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from neurochains.pictures.explorer_figures import network_figure, node_symbols
+from neurochains.pictures.explorer_figures import network_figure, node_groups, node_symbols
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 from neurochains.pictures.explorer_figures_clusters import clusters_figure
 from neurochains.pictures.explorer_figures_maps import kernel_figure, map_figure, predictions_figure
 from neurochains.pictures.explorer_view import Arc, CircuitView, NetworkView
 
 
-def network(filters: int = 6, layers: int = 3, edges: int = 12) -> NetworkView:
+def network(filters: int = 6, layers: int = 3, edges: int = 12, hidden: tuple[int, ...] = (4, 9)) -> NetworkView:
     dice = np.random.default_rng(0)
     count = 3 + filters * layers
     column = np.repeat(np.arange(layers + 1), [3, *[filters] * layers])
@@ -24,7 +24,7 @@ def network(filters: int = 6, layers: int = 3, edges: int = 12) -> NetworkView:
         places=dice.normal(size=(count, 2)),
         scores=np.concatenate([[np.nan] * 3, dice.random(filters * layers)]),
         relative=np.ones(count),
-        shown=np.ones(count, bool),
+        shown=~np.isin(np.arange(count), hidden),
         labels=tuple(f"n{n}" for n in range(count)),
         edges=np.stack([source, source + filters], 1),
         strength=dice.random(edges),
@@ -49,9 +49,23 @@ def test_six_traces_at_most_and_every_kernel_in_one():
 def test_layers_lie_along_x_and_grey_is_at_zero():
     view = network()
     made = network_figure(view)
-    assert np.array_equal(numbers(made["data"][0]["x"]), view.column)
-    assert made["data"][1]["line"]["colorscale"][1] == [0.5, "#9a9a9a"]
-    assert (made["data"][1]["line"]["cmin"], made["data"][1]["line"]["cmax"]) == (-1, 1)
+    assert np.array_equal(numbers(made["data"][0]["x"]), np.delete(view.column, [4, 9]))
+    assert np.array_equal(numbers(made["data"][1]["x"]), view.column[[4, 9]])
+    assert made["data"][2]["line"]["colorscale"][1] == [0.5, "#9a9a9a"]
+    assert (made["data"][2]["line"]["cmin"], made["data"][2]["line"]["cmax"]) == (-1, 1)
+
+
+def test_each_filter_is_one_point_that_knows_its_number_and_marked_ones_are_seen():
+    for hidden, marked, rest in (((4, 9), [], [4, 9]), ((4, 9), [[9, 10]], [4]), ((), [], [])):
+        view = network(hidden=hidden)
+        points = [trace for trace in network_figure(view, marked=marked)["data"] if trace["mode"] == "markers"]
+        nodes = [numbers(trace["customdata"]).tolist() for trace in points]
+        assert nodes == [group.tolist() for group in node_groups(view, marked)]
+        assert sorted(np.concatenate(nodes).tolist()) == list(range(len(view.labels)))
+        assert [node for group in nodes[1:] for node in group] == rest
+        assert all(
+            text.startswith(f"n{n}") for trace, ns in zip(points, nodes) for n, text in zip(ns, trace["hovertext"])
+        )
 
 
 def test_the_camera_is_kept():
@@ -68,8 +82,10 @@ def test_a_network_as_large_as_resnet_50_stays_under_3_megabytes(edges):
 
 
 def test_symbols_tell_what_is_switched_off():
-    assert node_symbols(3, [0]) == ["x", "circle", "circle"]
-    assert node_symbols(3) == "circle"
+    nodes = np.array([0, 2, 5])
+    assert node_symbols(nodes, 0, [2]) == ["circle", "x", "circle"]
+    assert node_symbols(nodes, 1, [0, 1]) == ["x", "square", "square"]
+    assert [node_symbols(nodes, place) for place in (0, 1)] == ["circle", "square"]
 
 
 def test_the_plan_fades_what_is_no_neighbour():

@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from neurochains.errors import NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import drawing, ids
 from neurochains.explorer.answers import answers
 from neurochains.explorer.asking import NotMeasured, answer
 from neurochains.explorer.desk import Desk
@@ -18,7 +18,7 @@ from neurochains.explorer.rescoring import find, rescore
 from neurochains.explorer.saving import zipped
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser, step
-from neurochains.explorer.widgets import aria, button, card, go, hint, plot, said, switch, table, told
+from neurochains.explorer.widgets import aria, button, card, go, hint, said, switch, table, told
 from neurochains.explorer.worker import Stopped, wish
 
 __all__ = ["callbacks", "changes", "layout", "listed", "scores"]
@@ -78,7 +78,8 @@ def changes(desk: Desk, view: View, uploaded: str | None) -> Any:
         return hint("The network is whole.")
     found = answers(desk, view, uploaded)
     height = 70 + len(found.shown) * (12 + 13 * len(found.series))
-    bars = plot("ablation-bars", found.figure(desk.names_of_outputs()), height, "Probabilities, whole and without")
+    figure, words = found.figure(desk.names_of_outputs()), "Probabilities, whole and without"
+    bars = drawing.place(ids.ABLATION_BARS, words, figure, height=height)
     rows = _map_rows(desk, view, uploaded)
     said_so = hint(
         "Mean change of a map, as a share of the mean size of the layer's maps, and the filter it changes most."

@@ -13,6 +13,7 @@ from flask import Response, jsonify
 from neurochains.explorer import (
     ablation_panel,
     chains_panel,
+    drawing,
     exports,
     filter_panel,
     graph_panel,
@@ -61,6 +62,19 @@ _TITLES = {
 }
 
 
+_UNUSED = ("/dash/deps/polyfill@", "/dash/dash_table/")
+"""Scripts that Dash serves and this page needs nothing of: browsers have had what they add since 2018."""
+
+
+class _Page(Dash):
+    """Dash, without the scripts that the page does not need."""
+
+    def interpolate_index(self, **parts: Any) -> str:
+        lines = parts["scripts"].split("\n")
+        kept = [line for line in lines if not any(name in line for name in _UNUSED)]
+        return super().interpolate_index(**{**parts, "scripts": "\n".join(kept)})
+
+
 def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = False) -> Dash:
     """Return the application.
 
@@ -70,7 +84,7 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
         token: what a browser must know; None where only this machine can reach it.
         framed: whether it may stand inside another page, such as a notebook.
     """
-    app = Dash(
+    app = _Page(
         "neurochains.explorer",
         assets_folder=_assets(),
         background_callback_manager=worker(folder),
@@ -87,6 +101,7 @@ def build(desk: Desk, folder: str, *, token: str | None = None, framed: bool = F
     for panel in (ablation_panel, chains_panel, subfeatures_panel, exports):
         panel.callbacks(app, desk)
     parts.callbacks(app)
+    drawing.callbacks(app)
     _watch(app, desk)
     guard(app.server, token, framed=framed)
     return app

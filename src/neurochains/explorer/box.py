@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, no_update
 
 from neurochains.errors import NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import drawing, ids
 from neurochains.explorer.asking import NotMeasured, answer
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.graph import Drawn, draw
@@ -49,7 +49,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(ids.BOXED, "children"),
-        Input(ids.GRAPH, "selectedData"),
+        Input(drawing.picked(ids.GRAPH), "data"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )
@@ -63,7 +63,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
         Input(ids.BOXED_OFF, "n_clicks"),
-        State(ids.GRAPH, "selectedData"),
+        State(drawing.picked(ids.GRAPH), "data"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )

@@ -10,7 +10,7 @@ import torch
 from dash import Dash, Input, Output, State, ctx, html, no_update
 
 from neurochains.errors import LayerError, NeuroChainsError
-from neurochains.explorer import ids, visual_panel
+from neurochains.explorer import drawing, ids, visual_panel
 from neurochains.explorer.asking import answer, rank
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.live import Seen, kernel_map
@@ -19,7 +19,7 @@ from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import kernel_picture, map_picture, thumbnail
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, switch, tile, told
+from neurochains.explorer.widgets import aria, card, hint, picture, said, switch, tile, told
 from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, outline
 from neurochains.pictures.explorer_figures_maps import map_figure
@@ -50,7 +50,7 @@ def lower_layout() -> Any:
             "Map on the chosen image",
             html.Div(
                 [
-                    plot(ids.FILTER_MAP, {"data": [], "layout": {}}, 190, "Map of the filter: click a cell"),
+                    drawing.place(ids.FILTER_MAP, "Map of the filter: click a cell", height=190),
                     html.Div(id=ids.FILTER_IMAGE),
                 ],
                 className="map-side",
@@ -199,7 +199,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
     _shown(app, desk)
     url, search = Output(ids.URL, "search", allow_duplicate=True), State(ids.URL, "search")
     in_browser(app, "rectify", url, Input(ids.FILTER_RELU, "checked"), search)
-    in_browser(app, "cell", url, Input(ids.FILTER_MAP, "clickData"), search)
+    in_browser(app, "cell", url, Input(drawing.clicked(ids.FILTER_MAP), "data"), search)
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
@@ -225,7 +225,7 @@ def _shown(app: Dash, desk: Desk) -> None:
         Output(ids.FILTER_HEAD, "children"),
         Output(ids.FILTER_CROPS, "children"),
         Output(ids.FILTER_KERNELS, "children"),
-        Output(ids.FILTER_MAP, "figure"),
+        Output(drawing.figure(ids.FILTER_MAP), "data"),
         Output(ids.FILTER_IMAGE, "children"),
         Output(ids.FILTER_CELL, "children"),
         Output(ids.VISUAL, "children"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, Patch, State, ctx, html, no_update
 
 from neurochains.errors import ExpressionError, NeuroChainsError
-from neurochains.explorer import box, ids
+from neurochains.explorer import box, drawing, ids
 from neurochains.explorer.active import by_use
 from neurochains.explorer.asking import NotMeasured
 from neurochains.explorer.comparing import shared, units_of
@@ -19,14 +19,13 @@ from neurochains.explorer.plan import circuit_view
 from neurochains.explorer.runs import DecoupledRun
 from neurochains.explorer.view import View
 from neurochains.explorer.walking import in_browser
-from neurochains.explorer.widgets import GRAPH_CONFIG, aria, button, hint, said
-from neurochains.pictures.explorer_figures import MARKS, network_figure, node_symbols, pointers
+from neurochains.explorer.widgets import aria, button, hint, said
+from neurochains.pictures.explorer_figures import MARKS, network_figure, node_groups, node_symbols, pointers
 from neurochains.pictures.explorer_figures_circuit import circuit_plan_figure
 
 __all__ = ["callbacks", "clicked", "counted", "figure", "layout", "legend", "selected_patch"]
 
 _NO_MARKS = "Filters: larger, the larger the score"
-_EMPTY = {"data": [{"type": "scatter3d", "x": [], "y": [], "z": [], "marker": {}}], "layout": {}}
 
 
 def layout() -> Any:
@@ -49,11 +48,9 @@ def layout() -> Any:
         wrap="nowrap",
         mb=4,
     )
-    config: Any = {**GRAPH_CONFIG, "scrollZoom": True}
-    graph = dcc.Graph(id=ids.GRAPH, figure=_EMPTY, config=config, style={"height": "100%"}, responsive=True)
-    label = "The network: click a filter to select it"
+    graph = drawing.place(ids.GRAPH, "The network: click a filter to select it", slow=True, scrollZoom=True)
     boxed = html.Div(id=ids.BOXED, role="status", className="boxed")
-    return [tools, html.Div(graph, id=ids.GRAPH_BOX, role="group", **aria(label=label)), boxed, _legend()]
+    return [tools, html.Div(graph, id=ids.GRAPH_BOX), boxed, _legend()]
 
 
 def _slider(name: str, words: str) -> Any:
@@ -97,10 +94,12 @@ def counted(drawn: Drawn) -> str:
     return f"{drawn.filters[0]:,} of {drawn.filters[1]:,} filters, {kernels}"
 
 
-def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
+def selected_patch(desk: Desk, view: View, drawn: Drawn, uploaded: str | None = None) -> Patch:
     """Return what changes of the figure in space when another filter is selected."""
-    node, patch = drawn.node(desk.unit(view.unit)), Patch()
-    patch["data"][0]["marker"]["symbol"] = node_symbols(len(drawn.units), off_nodes(desk, view, drawn))
+    node, patch, off = drawn.node(desk.unit(view.unit)), Patch(), off_nodes(desk, view, drawn)
+    marked = [group for _, group in _marked(desk, view, drawn, uploaded)]
+    for place, nodes in enumerate(node_groups(drawn.view, marked)):
+        patch["data"][place]["marker"]["symbol"] = node_symbols(nodes, place, off)
     patch["layout"]["scene"]["annotations"] = pointers(drawn.view, node)
     return patch
 
@@ -108,9 +107,7 @@ def selected_patch(desk: Desk, view: View, drawn: Drawn) -> Patch:
 def clicked(view: View, drawn: Drawn, data: Any) -> View:
     """Return the view after a click on the graph."""
     point = (data or {}).get("points", [{}])[0]
-    node = point.get("customdata", point.get("pointNumber") if point.get("curveNumber") == 0 else None)
-    if isinstance(node, list):
-        node = node[0] if node else None
+    node = point.get("customdata")
     if not isinstance(node, int) or node >= len(drawn.units):
         return view
     if node < 0:
@@ -158,7 +155,7 @@ def callbacks(app: Dash, desk: Desk) -> None:
 
 def _drawing(app: Dash, desk: Desk) -> None:
     @app.callback(
-        Output(ids.GRAPH, "figure"),
+        Output(drawing.figure(ids.GRAPH), "data"),
         Output(ids.GRAPH_SAID, "children"),
         Output(ids.COUNTS, "children"),
         Output(ids.MARKS, "children"),
@@ -198,7 +195,7 @@ def _selecting(app: Dash, desk: Desk) -> None:
     )
 
     @app.callback(
-        Output(ids.GRAPH, "figure", allow_duplicate=True),
+        Output(drawing.figure(ids.GRAPH), "data", allow_duplicate=True),
         Input(ids.SELECTED, "data"),
         State(ids.URL, "search"),
         State(ids.UPLOADED, "data"),
@@ -210,13 +207,13 @@ def _selecting(app: Dash, desk: Desk) -> None:
             drawn = draw(desk, view)
             if view.graph == "2d":
                 return figure(desk, view, drawn, uploaded)
-            return selected_patch(desk, view, drawn)
+            return selected_patch(desk, view, drawn, uploaded)
         except (NotMeasured, NeuroChainsError):
             return no_update
 
     @app.callback(
         Output(ids.URL, "search", allow_duplicate=True),
-        Input(ids.GRAPH, "clickData"),
+        Input(drawing.clicked(ids.GRAPH), "data"),
         State(ids.URL, "search"),
         prevent_initial_call=True,
     )

@@ -30,16 +30,19 @@ FILTER_HEAD, FILTER_FIND, FILTER_MAP, FILTER_IMAGE, FILTER_RELU, FILTER_CELL, FI
     "filter-kernels",
 )  # fmt: skip
 OBJECTIVE, VISUAL, PAINT, PAINT_STOP, PAINT_PROGRESS = "objective", "visual", "paint", "paint-stop", "paint-progress"
-KERNEL_SHOWN = "kernel-shown"
-IMAGE_SET, IMAGE_STRIP, UPLOADED, DROP, IMAGE_SAID, IMAGE_SHOWN = (
-    "image-set", "image-strip", "uploaded", "drop", "image-said", "image-shown",
+KERNEL_SHOWN, KERNEL_MATRIX = "kernel-shown", "kernel-matrix"
+IMAGE_SET, IMAGE_STRIP, UPLOADED, DROP, IMAGE_SAID, IMAGE_SHOWN, IMAGE_BARS = (
+    "image-set", "image-strip", "uploaded", "drop", "image-said", "image-shown", "image-bars",
 )  # fmt: skip
 ABLATION_BLOCKS, ABLATION_LIST, ABLATION_RESULT, UNDO, RESTORE, SAVE_CHAIN = (
     "ablation-blocks", "ablation-list", "ablation-result", "undo", "restore", "save-chain",
 )  # fmt: skip
-ABLATION_NEED, ABLATION_DONE, ABLATION_SCORES, ABLATION_WORKING = (
-    "ablation-need", "ablation-done", "ablation-scores", "ablation-working",
+ABLATION_NEED, ABLATION_DONE, ABLATION_SCORES, ABLATION_WORKING, ABLATION_BARS = (
+    "ablation-need", "ablation-done", "ablation-scores", "ablation-working", "ablation-bars",
 )  # fmt: skip
 CHAIN_PICK, CHAIN_SHOWN, CHAIN_NEED, CHAIN_DONE = "chain-pick", "chain-shown", "chain-need", "chain-done"
 SUB_FIND, SUB_STOP, SUB_PROGRESS = "sub-find", "sub-stop", "sub-progress"
-SUB_SHOWN, SUB_DONE, SUB_PAINTED = "sub-shown", "sub-done", "sub-painted"
+SUB_SHOWN, SUB_DONE, SUB_PAINTED, SUB_PLANE = "sub-shown", "sub-done", "sub-painted", "sub-plane"
+
+FIGURES = (GRAPH, FILTER_MAP, KERNEL_MATRIX, IMAGE_BARS, ABLATION_BARS, SUB_PLANE)
+"""What the browser draws; see `drawing`."""

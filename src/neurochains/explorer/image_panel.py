@@ -8,13 +8,13 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from neurochains.errors import NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import drawing, ids
 from neurochains.explorer.answers import answers
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.uploads import BYTE_LIMIT, accept, preprocess_of
 from neurochains.explorer.view import UPLOAD, View
-from neurochains.explorer.widgets import aria, card, hint, picture, plot, said, tile, told
+from neurochains.explorer.widgets import aria, card, hint, picture, said, tile, told
 from neurochains.pictures import data_uri
 
 __all__ = ["callbacks", "layout", "shown", "strip", "taken"]
@@ -80,7 +80,8 @@ def shown(desk: Desk, view: View, uploaded: str | None) -> Any:
 def _bars(desk: Desk, view: View, uploaded: str | None) -> Any:
     found = answers(desk, view, uploaded)
     height = 70 + len(found.shown) * (12 + 13 * len(found.series))
-    return plot("image-bars", found.figure(desk.names_of_outputs()), height, "Probabilities of the outputs")
+    bars = found.figure(desk.names_of_outputs())
+    return drawing.place(ids.IMAGE_BARS, "Probabilities of the outputs", bars, height=height)
 
 
 def taken(desk: Desk, contents: str | None) -> tuple[Any, str | None]:
@@ -116,7 +117,8 @@ def callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def show_image(_part: str | None, uploaded: str | None, search: str | None) -> Any:
-        return told(lambda: shown(desk, View.parse(search), uploaded))
+        view = View.parse(search)  # the store of a dropped picture speaks up whenever the page is opened
+        return told(lambda: shown(desk, view, uploaded)) if view.panel == "image" else no_update
 
     @app.callback(
         Output(ids.UPLOADED, "data"),

@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 import numpy as np
 from dash import Dash, Input, Output, State, html
 
-from neurochains.explorer import ids
+from neurochains.explorer import drawing, ids
 from neurochains.explorer.asking import answer
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.live import kernel_map
@@ -16,7 +16,7 @@ from neurochains.explorer.neighbours import Link, link, parse_kernel
 from neurochains.explorer.parts import part
 from neurochains.explorer.thumbs import map_picture, thumbnail
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import card, hint, picture, plot, switch, table, tile, told
+from neurochains.explorer.widgets import card, hint, picture, switch, table, tile, told
 from neurochains.pictures.explorer_figures_maps import kernel_figure
 
 __all__ = ["callbacks", "layout", "shown"]
@@ -35,15 +35,19 @@ def shown(desk: Desk, view: View, uploaded: str | None) -> Any:
     unit, column = known
     one = link(desk, answer(desk, view), unit, column)
     weights = desk.weights(unit.layer)[unit.index, column].astype(np.float32)
-    tall = 200 if weights.size > 1 else 90
     button = switch(one.text, "Switch on" if one.text in view.off else "Switch off")
     return [
         dmc.Group([dmc.Title(_title(desk, one), order=2, size="h5"), button], mt="xs", gap="xs"),
         card("Ends", dmc.Group([_end(desk, source, "from") for source in one.sources[:4]] + [_end(desk, unit, "to")])),
-        card("Weights", plot("kernel-matrix", kernel_figure(weights), tall, "The weights of the kernel")),
+        card("Weights", _matrix(weights)),
         _balance(one, weights),
         card("Maps on the chosen image", told(lambda: _maps(desk, view, uploaded, one))),
     ]
+
+
+def _matrix(weights: Any) -> Any:
+    tall = 200 if weights.size > 1 else 90
+    return drawing.place(ids.KERNEL_MATRIX, "The weights of the kernel", kernel_figure(weights), height=tall)
 
 
 def _title(desk: Desk, one: Link) -> str:

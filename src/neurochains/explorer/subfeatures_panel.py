@@ -18,11 +18,11 @@ from neurochains.circuits import SubFeatures, subfeatures
 from neurochains.circuits.projections import embed
 from neurochains.data import Task
 from neurochains.errors import NeuroChainsError
-from neurochains.explorer import ids
+from neurochains.explorer import drawing, ids
 from neurochains.explorer.desk import Desk
 from neurochains.explorer.parts import part
 from neurochains.explorer.view import View
-from neurochains.explorer.widgets import aria, button, card, chips, hint, picture, plot, said, table, told
+from neurochains.explorer.widgets import aria, button, card, chips, hint, picture, said, table, told
 from neurochains.explorer.worker import Stopped, stop_point
 from neurochains.network import Filter
 from neurochains.pictures import crop_around, data_uri, visualise_subfeatures
@@ -124,7 +124,8 @@ def shown(desk: Desk, view: View) -> Any:
     result = found.result
     if not result.clusters:
         return hint(f"{desk.label(unit)}: no clusters among {len(result.patches)} patches. Prepare with more images.")
-    plane = plot("sub-plane", clusters_figure(found.places, result.labels.numpy()), 230, "The patches by cluster")
+    points = clusters_figure(found.places, result.labels.numpy())
+    plane = drawing.place(ids.SUB_PLANE, "The patches by cluster", points, height=230)
     return [
         card(f"{desk.label(unit)}: {result.clusters} clusters of {len(result.patches)} patches", plane),
         card("Separability", table(("", "kernels in common"), _separability(result)), hint(_MEANING)),

@@ -6,23 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import dcc, html
+from dash import html
 
 from neurochains.errors import ExpressionError, NeuroChainsError
 from neurochains.explorer.asking import NotMeasured
 from neurochains.explorer.walking import Kind, step
 
 __all__ = [
-    "GRAPH_CONFIG", "aria", "button", "card", "chips", "go", "hint", "item", "menu", "picture", "plot", "said",
+    "aria", "button", "card", "chips", "go", "hint", "item", "menu", "picture", "said",
     "switch", "table", "tile", "told",
 ]  # fmt: skip
-
-GRAPH_CONFIG: Any = {
-    "displaylogo": False,
-    "responsive": True,
-    "toImageButtonOptions": {"format": "svg", "filename": "neurochains", "scale": 1},
-    "modeBarButtonsToRemove": ["lasso2d", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian"],
-}
 
 
 def aria(**words: str) -> dict[str, Any]:
@@ -104,12 +97,6 @@ def hint(text: str) -> Any:
 def card(title: str, *children: Any) -> Any:
     """Return a part of a panel with a heading."""
     return html.Section([html.H3(title), *children])
-
-
-def plot(name: Any, figure: dict[str, Any], height: int, label: str, **options: Any) -> Any:
-    """Return a figure of plotly's."""
-    made = dcc.Graph(id=name, figure=figure, config=GRAPH_CONFIG, style={"height": height}, **options)
-    return html.Div(made, role="group", **aria(label=label))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:

@@ -1,7 +1,7 @@
 """The explorer's figure of a whole network in space: layers along x, filters as points, kernels as lines.
 
 Figures are plain dicts of plotly's, so that neither drawing nor testing them needs it. Whatever the size of the
-network, there are at most six traces: filters, three widths of kernels, and two kinds of arcs.
+network, there are at most six traces: filters to be seen and the rest, two widths of kernels, two kinds of arcs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neurochains.pictures.explorer_view import NetworkView, typed
 
-__all__ = ["BALANCE", "INK", "MARKS", "network_figure", "node_symbols", "pointers"]
+__all__ = ["BALANCE", "INK", "MARKS", "network_figure", "node_groups", "node_symbols", "pointers"]
 
 Figure = dict[str, Any]
 Array = NDArray[Any]
@@ -36,10 +36,11 @@ _BAR = {
     "yanchor": "bottom",
     "tickfont": {"size": 10},
 }
-_WIDTHS = (1.0, 2.5, 5.0)
-_BOUNDS = (0.0, 0.25, 0.6, 1.01)
+_WIDTHS = (1.2, 4.0)
+_BOUNDS = (0.0, 0.4, 1.01)
 _STEP = 1.0
-_POINTER, _OFF, _SHOWN = "#d9480f", "x", "circle"
+_POINTER, _OFF, _SYMBOLS = "#d9480f", "x", ("circle", "square")
+_SMALL = 2.0
 
 
 def network_figure(
@@ -64,18 +65,28 @@ def network_figure(
     where = np.column_stack([view.column * _STEP, view.places])
     kernels = [_kernels(view, where, part, width) for part in range(len(_WIDTHS))]
     arcs = [_arcs(view, blocks=blocks) for blocks in (False, True)]
-    data = [_nodes(view, where, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
+    data = [*_nodes(view, where, off, marked, scale), *kernels, *(arc for arc in arcs if arc is not None)]
     return {"data": data, "layout": _layout(view, selected)}
 
 
-def node_symbols(count: int, off: Collection[int] = ()) -> str | list[str]:
-    """Return the symbol of each node; of all nodes where none is switched off."""
+def node_groups(view: NetworkView, marked: Sequence[Collection[int]] = ()) -> list[Array]:
+    """Return the numbers of the nodes of each trace of filters: those to be seen, and where there are any, the rest.
+
+    The rest, which a large network has most of, are small, all alike, and so drawn in a fraction of the time.
+    """
+    seen = view.shown.copy()
+    for group in marked:
+        seen[list(group)] = True
+    groups = [np.flatnonzero(seen), np.flatnonzero(~seen)]
+    return groups if len(groups[1]) else groups[:1]
+
+
+def node_symbols(group: Array, place: int, off: Collection[int] = ()) -> str | list[str]:
+    """Return the symbol of each node of a trace of filters, the first or second; one where none is switched off."""
+    usual = _SYMBOLS[place]
     if not off:
-        return _SHOWN
-    symbols = [_SHOWN] * count
-    for node in off:
-        symbols[node] = _OFF
-    return symbols
+        return usual
+    return [_OFF if node in off else usual for node in group.tolist()]
 
 
 def pointers(view: NetworkView, selected: int) -> list[Figure]:
@@ -90,36 +101,43 @@ def pointers(view: NetworkView, selected: int) -> list[Figure]:
 
 
 def _nodes(
-    view: NetworkView,
-    where: Array,
-    off: Collection[int],
-    marked: Sequence[Collection[int]],
-    scale: float,
-) -> Figure:
+    view: NetworkView, where: Array, off: Collection[int], marked: Sequence[Collection[int]], scale: float
+) -> list[Figure]:
+    """Return the filters: those to be seen by score or mark, and the rest as grey points."""
     tone = np.where(view.shown, np.maximum(view.relative, 0.08), 0.0)
     if marked:
         tone = np.zeros(len(view.labels))
-        for place, group in enumerate(marked, 1):
-            tone[list(group)] = place / len(MARKS)
+        for place, nodes in enumerate(marked, 1):
+            tone[list(nodes)] = place / len(MARKS)
+    sizes = np.round(np.where(view.shown, 4 + 10 * np.sqrt(view.relative), _SMALL) * scale, 1)
+    groups = node_groups(view, marked)
+    seen, rest = groups[0], groups[1:]
+    look = {
+        "size": typed(sizes[seen]),
+        "color": typed(tone[seen]),
+        "cmin": 0,
+        "cmax": 1,
+        "colorscale": _MARKED if marked else _SCORES,
+        "showscale": not marked,
+        "colorbar": _BAR,
+    }
+    plain = {"size": round(_SMALL * scale, 1), "color": (_MARKED if marked else _SCORES)[0][1]}
+    made = [_points(view, where, seen, 0, off, look)]
+    return [*made, *(_points(view, where, nodes, 1, off, plain) for nodes in rest)]
+
+
+def _points(
+    view: NetworkView, where: Array, nodes: Array, place: int, off: Collection[int], look: dict[str, Any]
+) -> Figure:
     return {
         "type": "scatter3d",
         "mode": "markers",
-        "name": "filters",
-        **dict(zip("xyz", map(typed, where.T))),
-        "hovertext": list(map(_said, view.labels, view.scores.tolist())),
+        "name": ("filters", "other filters")[place],
+        **dict(zip("xyz", map(typed, where[nodes].T))),
+        "customdata": typed(nodes, "i4"),
+        "hovertext": [_said(view.labels[node], float(view.scores[node])) for node in map(int, nodes)],
         "hoverinfo": "text",
-        "marker": {
-            "size": typed(np.round(np.where(view.shown, 4 + 10 * np.sqrt(view.relative), 2.0) * scale, 1)),
-            "color": typed(tone),
-            "cmin": 0,
-            "cmax": 1,
-            "colorscale": _MARKED if marked else _SCORES,
-            "showscale": not marked,
-            "colorbar": _BAR,
-            "symbol": node_symbols(len(view.labels), off),
-            "opacity": 0.9,
-            "line": {"width": 0},
-        },
+        "marker": {**look, "symbol": node_symbols(nodes, place, off), "opacity": 0.9, "line": {"width": 0}},
         "showlegend": False,
     }
 
@@ -138,7 +156,7 @@ def _kernels(view: NetworkView, where: Array, part: int, width: float) -> Figure
     return {
         "type": "scatter3d",
         "mode": "lines",
-        "name": ("weak", "middle", "strong")[part] + " kernels",
+        "name": ("weak", "strong")[part] + " kernels",
         **dict(zip("xyz", map(typed, (x, y, z)))),
         "line": {
             "width": _WIDTHS[part] * width,
@@ -147,7 +165,7 @@ def _kernels(view: NetworkView, where: Array, part: int, width: float) -> Figure
             "cmax": 1,
             "colorscale": BALANCE,
         },
-        "opacity": (0.35, 0.6, 0.9)[part],
+        "opacity": (0.4, 0.85)[part],
         "hoverinfo": "skip",
         "showlegend": True,
     }
