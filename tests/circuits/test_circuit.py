@@ -33,9 +33,12 @@ def named(kind, target):
 def test_the_compact_module_computes_the_targets_map_with_copied_kernels(kind, target):
     network = small_network(kind)
     made = nc.circuit(network, TASK, target=named(kind, target), keep=0.6, method="topk")
-    small = made.compact()
-    assert made.metrics["parity"] < 1e-5
-    assert torch.allclose(small(TASK.images), made.run(TASK.images), atol=1e-5)
+    small, answers = made.compact(), made.run(TASK.images)
+    rounding = 2 * torch.finfo(answers.dtype).eps * answers.abs().max() / (answers.max() - answers.min())
+    assert made.metrics["parity"] < max(
+        1e-5, float(rounding)
+    )  # answers that hardly differ: then rounding is what is left
+    assert torch.allclose(small(TASK.images), answers, atol=1e-5)
     held = torch.cat([buffer.flatten() for buffer in small.buffers() if buffer.is_floating_point()])
     copied = [network.kernels(name).weight[mask].flatten() for name, mask in made.kernels.items()]
     assert bool(torch.isin(torch.cat(copied), held).all())

@@ -25,12 +25,12 @@ def found(network) -> SubFeatures:
 
 
 def test_each_picture_is_drawn_to_its_own_cluster(network, found):
-    painted = visualise_subfeatures(network, found, steps=40)
+    painted = visualise_subfeatures(network, found, steps=120)
     count = found.clusters
     assert count > 1
     assert painted.images.shape == (count, 3, 64, 64)
     assert painted.likeness.argmax(1).tolist() == list(range(count))
-    plain = visualise_subfeatures(network, found, steps=40, strength=0.0)
+    plain = visualise_subfeatures(network, found, steps=120, strength=0.0)
     assert torch.equal(plain.images[0], plain.images[1])
     assert (painted.likeness.diagonal() > plain.likeness.diagonal()).all()
     assert float(plain.values[0]) > float(painted.values.max())
