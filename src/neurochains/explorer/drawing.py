@@ -1,7 +1,7 @@
 """Figures: a store holds each, the browser draws it (`assets/drawing.js`) and tells what of it was clicked.
 
 Dash's own figures are drawn when they are placed, empty or not, and then measured and drawn again. These are drawn once
-they have something to show, and only once; that was half of what opening the page cost.
+they have something to show, and only once, which is about a third of what opening the page cost.
 """
 
 from __future__ import annotations
